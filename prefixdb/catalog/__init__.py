@@ -1,0 +1,1 @@
+"""What exists and who may do what: namespaces, the ban manifest, tokens, policy."""

@@ -1,0 +1,1 @@
+"""The Python client: ``aio`` is the source, ``sync`` is generated from it."""

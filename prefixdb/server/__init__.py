@@ -1,0 +1,1 @@
+"""The server process: configuration, wiring, life cycle, audit, logs, metrics."""

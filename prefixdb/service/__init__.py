@@ -1,0 +1,1 @@
+"""The gRPC services and the gate in front of them."""

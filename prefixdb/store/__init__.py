@@ -1,0 +1,1 @@
+"""The storage seam: ``base`` is the contract, ``rocksdict`` an implementation."""

@@ -1,0 +1,271 @@
+"""The storage contract: rows and atomic commits. It knows nothing of gRPC, users, tokens or policy.
+
+Every implementation passes ``tests/store/conformance.py``. The promises, in short:
+
+- A row is (row key, payload, version, expires_at_ms). The store writes and reads the stored form of
+  ``prefixdb.records``; callers never see it.
+- An expired row is absent for every read, condition, count and scan from ``expires_at_ms`` on, by the store's clock.
+- ``commit_many`` applies commits one after the other, each all or nothing, all in one synced batch. A commit sees
+  the effects of the ones before it in the same call. When it returns, the batch is as durable as ``durability`` says.
+- Versions grow with every commit and are never reused, across restarts too. All mutations of a commit share one.
+- A cursor is a point-in-time view from the moment it was opened. Every key it returns was checked against its span.
+- Damage is DataLossError at the point of damage, never a short answer.
+
+Threads: every method may be called from any thread unless it says otherwise; a cursor belongs to one thread at a time.
+Nothing here may be used in a forked child; every call there raises RuntimeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from prefixdb.keycodec import RowKey, Span
+
+
+class Row(NamedTuple):
+    """One live row. ``expires_at_ms`` is 0 when it has no lifetime."""
+
+    key: RowKey
+    payload: bytes
+    version: int
+    expires_at_ms: int
+
+
+class Put(NamedTuple):
+    """Write a row, replacing what was there."""
+
+    key: RowKey
+    payload: bytes
+    expires_at_ms: int = 0
+
+
+class Delete(NamedTuple):
+    """Remove a row; nothing happens when it is absent."""
+
+    key: RowKey
+
+
+class DeleteSpan(NamedTuple):
+    """Remove every row of a span. Mutations of a commit apply in order: later ones of the same commit survive it."""
+
+    span: Span
+
+
+Mutation = Put | Delete | DeleteSpan
+
+
+class VersionIs(NamedTuple):
+    """Holds when the row exists and has exactly this version."""
+
+    key: RowKey
+    version: int
+
+
+class Absent(NamedTuple):
+    """Holds when there is no live row."""
+
+    key: RowKey
+
+
+class Exists(NamedTuple):
+    """Holds when there is a live row."""
+
+    key: RowKey
+
+
+class ValueIs(NamedTuple):
+    """Holds when the row exists and has exactly this payload."""
+
+    key: RowKey
+    payload: bytes
+
+
+Condition = VersionIs | Absent | Exists | ValueIs
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Mutations that become visible together, if every guard and condition holds at that moment.
+
+    Guards are conditions of the server's own (for example: the namespace record is still the one the caller was
+    admitted under). They are checked first and a failed one is told apart, because it is not the client's answer.
+    Conditions are checked in order against the state before the commit's own mutations.
+    """
+
+    mutations: tuple[Mutation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    guards: tuple[Condition, ...] = ()
+
+
+class CommitResult(NamedTuple):
+    """What became of one commit.
+
+    applied: true when all of it is in the store.
+    version: the commit's version when applied; 0 when it was not, and for a commit without mutations.
+    failed_guard: index of the first guard that did not hold, or -1.
+    failed_condition: index of the first condition that did not hold, or -1.
+    current_version: version of the row the failed guard or condition named; 0 when the row is absent.
+    """
+
+    applied: bool
+    version: int = 0
+    failed_guard: int = -1
+    failed_condition: int = -1
+    current_version: int = 0
+
+
+class SpanSize(NamedTuple):
+    """An estimate from file metadata: bytes on disk and rows of a span. What is still in memory counts in ``rows`` only
+    where the store can tell; both are exact zeros when no file and no memtable holds anything of the span."""
+
+    bytes: int
+    rows: int
+
+
+class Cursor(Protocol):
+    """A walk over one span on one consistent view. Close it: it pins memory and files.
+
+    Not thread-safe. After ``close`` every method raises RuntimeError.
+    """
+
+    def fetch(self, max_rows: int, max_bytes: int) -> list[Row]:
+        """Return the next rows, in key order of the cursor's direction.
+
+        Args:
+            max_rows: at most so many, at least 1.
+            max_bytes: stop after the row that brings keys and payloads to so many bytes; at least one row is returned.
+
+        Returns:
+            Rows; empty exactly when the walk is done. With ``keys_only`` payloads are empty. To bound the time of one
+            call the store may return fewer than asked for; only an empty list means the end.
+
+        Raises:
+            DataLossError: CORRUPTION, at the point of damage.
+            InternalError: a key outside the span came back from the engine; the store refuses all work afterwards.
+        """
+
+    def count(self, max_rows: int) -> int:
+        """Advance over at most ``max_rows`` live rows and return how many; less than ``max_rows`` only at the end."""
+
+    def close(self) -> None:
+        """Release the view; harmless when called again."""
+
+
+@dataclass(slots=True)
+class ReclaimProgress:
+    """How far ``reclaim_span`` has come, in bytes of the files that held the span when it began."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    phase: str = "deleting"
+    """``deleting``, ``flushing``, ``compacting``, ``waiting`` (for open readers to release old files) or ``done``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emptiness:
+    """The finding of ``prove_empty``. ``empty`` is true only when all three looked-at places hold nothing.
+
+    rows_found: 1 when the raw span, expired rows included, still has any row; the check stops at the first.
+    bytes_found: approximate bytes of the span in live files and memtables.
+    files_pinned: files that held rows of the span when its reclaim began and are still on disk.
+    """
+
+    rows_found: int
+    bytes_found: int
+    files_pinned: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing of the span is left anywhere in the store's directory."""
+        return not (self.rows_found or self.bytes_found or self.files_pinned)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """Facts for ``Maintenance.Status``.
+
+    writable: false after a write error, until the store has recovered.
+    last_version: version of the newest commit.
+    """
+
+    name: str
+    engine: str
+    durability: str
+    writable: bool
+    last_version: int
+    disk_bytes: int
+    memory_bytes: int
+    rows_estimate: int
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """The seam between prefixdb and an engine. Errors are those of ``prefixdb.errors``:
+
+    DataLossError CORRUPTION; UnavailableError WRITE_STALL (not applied, retry), READ_ONLY_STORE (after a write error);
+    ResourceExhaustedError DISK_FULL; OutcomeUnknownError (a sync failed: the commit may be found after a restart).
+    """
+
+    def get(self, key: RowKey) -> Row | None:
+        """Return the live row, or None. Microseconds from memory; one disk read at worst."""
+
+    def get_many(self, keys: Sequence[RowKey]) -> list[Row | None]:
+        """Return the live rows in the order of ``keys``, all from one consistent view; None where absent."""
+
+    def open_cursor(self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False) -> Cursor:
+        """Open a walk over ``span``. ``raw`` also returns expired rows and is for proofs and repairs only."""
+
+    def commit_many(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """Apply commits in order, each all or nothing, in one durable batch. Blocks; returns one result for each.
+
+        Raises:
+            UnavailableError, ResourceExhaustedError: none of the batch was applied.
+            OutcomeUnknownError: the batch may or may not have been applied, but each commit wholly or not at all.
+        """
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """``commit_many`` of one."""
+
+    def span_size(self, span: Span) -> SpanSize:
+        """Return the approximate size of a span. Cheap: file metadata only."""
+
+    def reclaim_span(
+        self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]
+    ) -> None:
+        """Remove every row of ``span`` and give its bytes back to the disk.
+
+        Blocks for as long as it takes; run it in a thread. It works in steps, calls ``on_progress`` after each, and
+        returns early when ``stop()`` is true. Calling it again, also after a crash, goes on where it stopped. The
+        caller guarantees that no commit writes into the span and no cursor over it is open any more. It claims
+        nothing: emptiness is proven by ``prove_empty`` alone.
+        """
+
+    def prove_empty(self, span: Span) -> Emptiness:
+        """Look for anything of ``span``, hiding nothing: rows, expired rows, sizes, obsolete files still on disk."""
+
+    def sweep_expired(self, after: RowKey, max_rows: int) -> RowKey:
+        """Look at up to ``max_rows`` rows from ``after`` on and remove those that are expired, if they still are.
+
+        Returns:
+            Where to go on; ``b""`` when the end was reached. A store whose compaction drops expired rows by itself
+            returns ``b""`` at once.
+        """
+
+    def compact(self, span: Span | None = None) -> None:
+        """Compact a span, or everything. Blocks; run it in a thread."""
+
+    def flush(self) -> None:
+        """Write memtables to files."""
+
+    def checkpoint(self, target: Path) -> None:
+        """Write an openable copy of this instant into ``target``, which must not exist. Files are hard links to live
+        ones where possible: copy them before handing them out."""
+
+    def status(self) -> StoreStatus:
+        """Return facts and sizes."""
+
+    def close(self) -> None:
+        """Stop background work and release the directory. Open cursors are closed. Harmless when called again."""
