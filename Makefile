@@ -1,0 +1,54 @@
+# Everything people and CI run. `make test` and `make demo` each work as the only command on a fresh machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env demo test fmt lint type gen docs bench crash model clean
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: ## make or renew the virtual environment in .venv
+	@tools/setup_env.sh
+
+demo: env ## start a server on real data; show isolation, ban and proven reclaim
+	@$(BIN)/python tools/demo/demo.py $(ARGS)
+
+test: env ## run every test (ARGS="tests/store -x" runs fewer)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+fmt: env ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: env ## look for mistakes in code, protos and imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/buf lint proto
+	@$(BIN)/lint-imports
+
+type: env ## check types
+	@$(BIN)/mypy
+
+gen: env ## generate prefixdb/v1, the sync client and the generated pages of docs/
+	@$(BIN)/python tools/gen_proto.py
+	@$(BIN)/python tools/async_to_sync.py
+	@$(BIN)/python tools/gen_docs.py
+
+docs: gen ## alias: the generated pages of docs/ are made by gen
+
+bench: env ## measure against etcd in the same run (installs Debian's etcd-server and nghttp2-client)
+	@$(BIN)/python tools/bench/compare_etcd.py $(ARGS)
+
+crash: env ## kill a loaded server again and again and check what is left (ARGS="--rounds 50")
+	@$(BIN)/python tools/crash/crash.py $(ARGS)
+
+model: env ## long random run against the model (ARGS="--operations 100000")
+	@$(BIN)/python tools/crash/model.py $(ARGS)
+
+clean: ## remove what was built, the environment included
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

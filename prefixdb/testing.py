@@ -1,0 +1,1 @@
+"""A pytest fixture that starts a real server."""
