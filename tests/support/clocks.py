@@ -1,0 +1,24 @@
+"""Clocks that tests hold in their hand: time moves only when the test says so."""
+
+from __future__ import annotations
+
+
+class HeldClock:
+    """A clock that stands still until :meth:`advance`. It satisfies ``prefixdb.clock.Clock``."""
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """Return the time the test has set, in milliseconds since the epoch."""
+        return self._now_ms
+
+    def advance(self, ms: int) -> None:
+        """Move time forward by ``ms`` milliseconds."""
+        if ms < 0:
+            raise ValueError("time does not run backwards")
+        self._now_ms += ms
+
+    def raise_floor(self, floor_ms: int) -> None:
+        """Never answer less than ``floor_ms`` from now on, as the system's clock does after a restart."""
+        self._now_ms = max(self._now_ms, floor_ms)
