@@ -1,0 +1,170 @@
+"""What the catalog keeps: namespaces, bans, reclaim reports, groups and service tokens, as plain frozen values.
+
+No behaviour and no imports from the rest of the catalog, so that ``schema`` (bytes), ``policy`` (decisions) and the
+registry can all speak of the same things. The integer values of the enums equal those of ``prefixdb.v1`` and are stored
+on disk; they never change meaning.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_NAMESPACE_ID = 0
+"""The namespace that always exists, home of the cluster's guardians and of the catalog."""
+
+DEFAULT_NAMESPACE_NAME = "default"
+
+
+class NamespaceState(enum.IntEnum):
+    """Where a namespace is in its life; equal to ``prefixdb.v1.NamespaceState``."""
+
+    ACTIVE = 1
+    READ_ONLY = 2
+    SUSPENDED = 3
+    BANNED = 4
+    RECLAIMED = 5
+
+    @property
+    def is_live(self) -> bool:
+        """True while the namespace has not been dropped."""
+        return self < NamespaceState.BANNED
+
+
+class Guardian(enum.IntEnum):
+    """Whether a token's holder administers its namespace or the cluster; equal to ``prefixdb.v1.Guardian``."""
+
+    NONE = 0
+    NAMESPACE = 1
+    CLUSTER = 2
+
+
+class ReclaimPhase(enum.IntEnum):
+    """Where a reclaim is; equal to ``prefixdb.v1.ReclaimPhase``."""
+
+    GRACE = 1
+    PENDING = 2
+    RECLAIMING = 3
+    PROVING = 4
+    DONE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Permits reading or writing of the keys that start with ``prefix``.
+
+    database: None for every database of the namespace.
+    prefix: of the user key; empty for every key.
+    """
+
+    database: int | None
+    prefix: bytes
+    read: bool
+    write: bool
+
+    def __repr__(self) -> str:
+        return f"Rule(database={self.database}, prefix=…, read={self.read}, write={self.write})"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named list of rules inside one namespace. What no rule permits is denied."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRecord:
+    """One namespace as its row in the catalog says.
+
+    incarnation: version of the commit that created this issue of the id; tokens carry it.
+    row_version: version of the commit that last wrote the row; ``Registry.guard`` compares it.
+    """
+
+    id: int
+    name: str
+    state: NamespaceState
+    incarnation: int
+    labels: Mapping[str, str]
+    created_at_ms: int
+    updated_at_ms: int
+    state_reason: str
+    row_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One record of the ban manifest.
+
+    prior_state, prior_reason: what an unban gives back.
+    reclaim_after_ms: end of the grace.
+    reclaim_started_at_ms: 0 until the reclaimer has said, durably, that it begins; no unban from then on.
+    bytes_before, rows_before: approximate size measured at that moment.
+    reclaimed_at_ms: 0 until the proof of emptiness.
+    """
+
+    namespace_id: int
+    incarnation: int
+    name: str
+    banned_at_ms: int
+    by: str
+    reason: str
+    reclaim_after_ms: int
+    prior_state: NamespaceState = NamespaceState.ACTIVE
+    prior_reason: str = ""
+    reclaim_started_at_ms: int = 0
+    bytes_before: int = 0
+    rows_before: int = 0
+    reclaimed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimReport:
+    """How far the reclaim of one ban is. Only a report of phase DONE is ever stored, after the proof.
+
+    Times are milliseconds since the epoch, 0 when not yet. ``bytes_total`` and ``bytes_done`` count the files that
+    held the namespace, other tenants' shares included; ``bytes_freed`` and ``rows_dropped`` are estimates of the
+    namespace's own.
+    detail: for a person, what is being waited for; holds no key and no foreign name. Not stored.
+    """
+
+    namespace_id: int
+    name: str
+    incarnation: int
+    phase: ReclaimPhase
+    banned_at_ms: int
+    banned_by: str
+    reason: str
+    reclaim_after_ms: int
+    started_at_ms: int = 0
+    finished_at_ms: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_freed: int = 0
+    rows_dropped: int = 0
+    proof_rows_found: int = 0
+    proof_bytes_found: int = 0
+    detail: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTokenRecord:
+    """What is kept of an issued token: everything but the token itself.
+
+    issued_by: subject and namespace of the guardian who made it, ``subject@id``.
+    minted_by: subject of the cluster guardian when the token was minted into a foreign namespace, else empty.
+    revision: newest revocation at the moment of issue (see ``catalog.revocation``).
+    """
+
+    jti: str
+    subject: str
+    groups: tuple[str, ...]
+    guardian: Guardian
+    issued_at_s: int
+    expires_at_s: int
+    issued_by: str
+    minted_by: str = ""
+    revision: int = 0
+    revoked: bool = False
