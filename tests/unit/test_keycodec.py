@@ -1,6 +1,6 @@
 """Goal: physical keys are injective, ordered and stay inside their namespace; the bytes never change.
 
-Method: frozen vectors in ``tests/data/keycodec.json`` (any other implementation can be checked against them), and random
+Method: frozen vectors in ``tests/data/keycodec.json`` (any implementation can be checked against them), and random
 keys compared with an oracle that orders tuples instead of bytes.
 """
 

@@ -1,6 +1,6 @@
 """Goal: stored bytes keep their meaning; bytes that cannot be understood are never guessed at.
 
-Method: frozen vectors in ``tests/data/records.json``, round trips over random values, every head byte, every truncation.
+Method: frozen vectors in ``tests/data/records.json``, round trips over random values, every head byte and truncation.
 """
 
 from __future__ import annotations

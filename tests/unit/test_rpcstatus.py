@@ -1,4 +1,4 @@
-"""Goal: an error survives the trip over gRPC with class, reason, metadata and retry advice; foreign statuses never raise.
+"""Goal: an error survives the trip over gRPC whole; foreign statuses never raise.
 
 Method: every reason there and back, the wire enum compared with the table, random bytes as details.
 """
