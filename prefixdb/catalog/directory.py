@@ -1,0 +1,118 @@
+"""The registry's picture of all namespaces in memory: by id, by name, in order, and counted.
+
+Look-ups by id are one dict access without a lock, for they happen on every call. Everything that reads more than one
+structure takes the lock for a moment; nothing here ever waits for the disk, so the lock may be taken on an event loop.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Iterable
+
+from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState
+from prefixdb.catalog.manifest import BanManifest
+
+
+class Directory:
+    """Namespaces and bans as they are now. Thread-safe; ``apply`` makes one change visible as a whole."""
+
+    def __init__(self, records: Iterable[NamespaceRecord] = (), bans: Iterable[Ban] = ()) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[int, NamespaceRecord] = {}
+        self._ids: list[int] = []
+        self._live_ids: list[int] = []
+        self._live_names: dict[str, int] = {}
+        self._dropped_names: dict[str, set[int]] = {}
+        self._counts = dict.fromkeys(NamespaceState, 0)
+        self._bans = BanManifest(bans)
+        for record in sorted(records, key=lambda record: record.id):
+            self._put(record)
+
+    def get(self, namespace_id: int) -> NamespaceRecord | None:
+        """Return the record, or None. One dict look-up, no lock."""
+        return self._records.get(namespace_id)
+
+    def find(self, ref: int | str) -> NamespaceRecord | None:
+        """Return the namespace of an id or name; the live one of a name first, else the one dropped last."""
+        if isinstance(ref, int):
+            return self._records.get(ref)
+        with self._lock:
+            live = self._live_names.get(ref)
+            if live is not None:
+                return self._records[live]
+            dropped = self._dropped_names.get(ref)
+            if not dropped:
+                return None
+            return self._records[max(dropped, key=self._dropped_at)]
+
+    def page(self, after_id: int | None, limit: int, include_dropped: bool) -> list[NamespaceRecord]:
+        """Return up to ``limit`` records with ids above ``after_id`` (None: from the first), in the order of ids."""
+        with self._lock:
+            ids = self._ids if include_dropped else self._live_ids
+            first = 0 if after_id is None else bisect.bisect_right(ids, after_id)
+            return [self._records[namespace_id] for namespace_id in ids[first : first + limit]]
+
+    def counts(self) -> dict[NamespaceState, int]:
+        """Return how many namespaces are in each state."""
+        with self._lock:
+            return dict(self._counts)
+
+    def ban_of(self, namespace_id: int) -> Ban | None:
+        """Return the ban of the current issue of the id, or None."""
+        with self._lock:
+            return self._bans.get(namespace_id)
+
+    def undone_bans(self) -> list[Ban]:
+        """Return the bans that wait for their reclaim, the one whose grace ends first in front."""
+        with self._lock:
+            return self._bans.undone()
+
+    def bans(self) -> list[Ban]:
+        """Return every ban, by id."""
+        with self._lock:
+            return self._bans.all()
+
+    def apply(self, record: NamespaceRecord, ban: Ban | None) -> None:
+        """Replace a namespace's record and its ban (None: it has none) in one step."""
+        with self._lock:
+            if ban is None:
+                self._bans.remove(record.id)
+            else:
+                self._bans.put(ban)
+            self._put(record)
+
+    def _put(self, record: NamespaceRecord) -> None:
+        old = self._records.get(record.id)
+        if old is None:
+            bisect.insort(self._ids, record.id)
+        else:
+            self._unname(old)
+            self._counts[old.state] -= 1
+        self._counts[record.state] += 1
+        self._index_live(record, was_live=old is not None and old.state.is_live)
+        self._records[record.id] = record
+        if record.state.is_live:
+            self._live_names[record.name] = record.id
+        else:
+            self._dropped_names.setdefault(record.name, set()).add(record.id)
+
+    def _index_live(self, record: NamespaceRecord, *, was_live: bool) -> None:
+        if record.state.is_live and not was_live:
+            bisect.insort(self._live_ids, record.id)
+        elif was_live and not record.state.is_live:
+            del self._live_ids[bisect.bisect_left(self._live_ids, record.id)]
+
+    def _unname(self, record: NamespaceRecord) -> None:
+        if record.state.is_live:
+            # A name may have gone to another namespace only after this one was dropped, so this entry is its own.
+            self._live_names.pop(record.name, None)
+            return
+        dropped = self._dropped_names[record.name]
+        dropped.discard(record.id)
+        if not dropped:
+            del self._dropped_names[record.name]
+
+    def _dropped_at(self, namespace_id: int) -> tuple[int, int]:
+        ban = self._bans.get(namespace_id)
+        return (ban.banned_at_ms if ban else 0, self._records[namespace_id].row_version)
