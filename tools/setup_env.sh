@@ -20,8 +20,15 @@ as_root() {
 
 apt_install() {
     command -v apt-get >/dev/null || { say "no apt-get here; please install: $*"; return 1; }
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+    local log
+    log=$(mktemp)
+    if ! { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
 }
 
 # Print the first interpreter that is at least Python 3.11.
@@ -48,7 +55,7 @@ python=$(find_python)
 say "using $("$python" --version) for .venv"
 if [ ! -x .venv/bin/pip ]; then
     rm -rf .venv
-    if ! "$python" -m venv .venv 2>/dev/null; then
+    if ! "$python" -m venv .venv >/dev/null 2>&1; then
         say "this Python has no venv module; installing it"
         apt_install "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
         rm -rf .venv
