@@ -1,1 +1,11 @@
-"""The Python client: ``aio`` is the source, ``sync`` is generated from it."""
+"""The Python client: ``aio`` is the source, ``sync`` is generated from it.
+
+    encoding, models      callers' types ↔ messages, pure
+    options, profiles     what a client can be told, and where that is kept
+    credentials           tokens from files; never shown
+    methods, channel      the rpcs, retry policy and channel settings
+    failures              gRPC's errors become ours
+    aio/, sync/           connection, key-value calls, scans, batches, transactions, pipelines, guardians' calls
+
+It imports the facts, ``v1`` and ``rpcstatus`` only, so that it works without the server's packages.
+"""

@@ -1,0 +1,131 @@
+"""asyncio's side of everything that differs between the two clients.
+
+``prefixdb/client/sync/wire.py`` is the same for threads. These two are the only twins written by hand: every other
+module of ``sync`` is generated from the one of the same name here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from prefixdb.client.channel import channel_credentials, channel_options
+from prefixdb.client.methods import Method, RequestT, ResponseT
+from prefixdb.client.options import ClientOptions
+
+T = TypeVar("T")
+Channel: TypeAlias = grpc.aio.Channel
+Metadata = tuple[tuple[str, str], ...]
+Stream: TypeAlias = AsyncGenerator[T, None]
+"""What methods that yield many things return; ``async for`` over it, ``aclose()`` to stop early."""
+
+sleep = asyncio.sleep
+_aio: Any = grpc.aio  # EOF is missing in its stubs.
+
+
+def open_channel(options: ClientOptions) -> Channel:
+    """Return a new channel; nothing is sent before the first call."""
+    arguments = channel_options(options)
+    if options.tls is None:
+        return grpc.aio.insecure_channel(options.endpoint, options=arguments)
+    return grpc.aio.secure_channel(options.endpoint, channel_credentials(options.tls), options=arguments)
+
+
+def unary(channel: Channel, method: Method[RequestT, ResponseT]) -> Any:
+    """Return the callable of a unary method."""
+    return channel.unary_unary(
+        method.path,
+        request_serializer=method.request.SerializeToString,
+        response_deserializer=method.response.FromString,
+    )
+
+
+async def call_bytes(channel: Channel, path: str, timeout_s: float) -> bytes:
+    """Call a unary method with an empty message and return the answer's bytes."""
+    connected: Any = channel  # The stubs insist on serializers, which raw bytes do without.
+    call = connected.unary_unary(path)
+    answer: bytes = await call(b"", timeout=timeout_s)
+    return answer
+
+
+async def close_channel(channel: Channel) -> None:
+    """Close a channel and cancel what is open on it."""
+    await channel.close(None)
+
+
+class ResponseStream(Generic[ResponseT]):
+    """The answers of one server-streaming call."""
+
+    def __init__(self, channel: Channel, method: Method[Any, ResponseT], request: Any, metadata: Metadata) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.unary_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._call = start(request, metadata=metadata)
+
+    async def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """Return the next message, None after the last.
+
+        Raises:
+            TimeoutError: none came in time; the call is cancelled.
+            grpc.RpcError: the call failed.
+        """
+        message: ResponseT | None = await _read(self._call, timeout_s)
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._call.cancel()
+
+
+class Duplex(Generic[RequestT, ResponseT]):
+    """One bidirectional call."""
+
+    def __init__(self, channel: Channel, method: Method[RequestT, ResponseT], metadata: Metadata) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.stream_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._call = start(metadata=metadata)
+
+    async def send(self, message: RequestT, timeout_s: float) -> None:
+        """Send a message, waiting while the other side's window is full.
+
+        Raises:
+            TimeoutError: it was not taken in time.
+            grpc.RpcError: the call failed.
+        """
+        try:
+            await asyncio.wait_for(self._call.write(message), timeout_s)
+        except asyncio.InvalidStateError:
+            # The call has ended; its status says why, an ended call's write does not.
+            await _read(self._call, timeout_s)
+
+    async def finish_sending(self) -> None:
+        """Say that no message follows."""
+        await self._call.done_writing()
+
+    async def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """As ``ResponseStream.receive``."""
+        message: ResponseT | None = await _read(self._call, timeout_s)
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._call.cancel()
+
+
+async def _read(call: Any, timeout_s: float | None) -> Any:
+    """Return the next message of a call, None at its end; gRPC raises when the end is not an OK one."""
+    message = await asyncio.wait_for(call.read(), timeout_s)
+    return None if message is _aio.EOF else message
+
+
+class Membership:
+    """Refuses ``key in db``, which cannot wait, and iteration, which Python would make of ``db[0], db[1], …``."""
+
+    __slots__ = ()
+    __iter__ = None
+
+    def __contains__(self, key: object) -> NoReturn:
+        raise TypeError("'key in db' cannot wait for a server; write 'await db.exists(key)'.")

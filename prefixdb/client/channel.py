@@ -1,0 +1,64 @@
+"""How a channel is set up, for both clients: target, channel options, TLS credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+
+import prefixdb
+from prefixdb.client.methods import service_config
+from prefixdb.client.options import ClientOptions, TlsOptions, is_local
+from prefixdb.errors import Reason, error
+from prefixdb.limits import REQUEST_BYTES_MAX
+
+ChannelOption = tuple[str, str | int]
+
+
+def channel_options(options: ClientOptions) -> list[ChannelOption]:
+    """Return gRPC's channel arguments."""
+    arguments: list[ChannelOption] = [
+        ("grpc.primary_user_agent", f"prefixdb-python/{prefixdb.__version__}"),
+        ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
+        ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+        ("grpc.enable_retries", 1),
+        ("grpc.service_config", service_config(options.read_attempts)),
+        # A server that restarts is back in about a second; gRPC's own first wait is longer than that.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        # Clients of one process must not share a connection's back-off, nor the limit of streams on it.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if is_local(options.endpoint):
+        # Or gRPC takes http_proxy for this machine's own address.
+        arguments.append(("grpc.enable_http_proxy", 0))
+    if options.tls is not None and options.tls.server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    return arguments
+
+
+def channel_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
+    """Return TLS credentials from the PEM files.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD when a file cannot be read.
+    """
+    return grpc.ssl_channel_credentials(
+        root_certificates=_pem(tls.ca, "CA certificate"),
+        private_key=_pem(tls.key, "key"),
+        certificate_chain=_pem(tls.cert, "certificate"),
+    )
+
+
+def _pem(path: Path | None, what: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        content = path.expanduser().read_bytes()
+    except OSError as cause:
+        message = f"The TLS {what} {path} cannot be read: {cause.strerror or cause}."
+        raise error(Reason.BAD_FIELD, message) from cause
+    if b"-----BEGIN " not in content:
+        raise error(Reason.BAD_FIELD, f"The TLS {what} {path} is no PEM file.")
+    return content

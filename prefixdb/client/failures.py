@@ -1,0 +1,93 @@
+"""gRPC's errors become ours: the one place of the client where an ``RpcError`` is looked into.
+
+The gRPC error stays on as ``__cause__``. For a write the translation is careful with one question: may it have been
+applied? Only what certainly never left this machine, or was refused with a reason, is called "not applied".
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import grpc
+
+from prefixdb.errors import Code, PrefixdbError, Reason, error
+from prefixdb.rpcstatus import DETAILS_KEY, from_status, write_outcome_unknown
+
+_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
+"""How gRPC's messages begin when no connection was there to send on. Anything else is treated as perhaps sent."""
+
+_TLS_MISMATCH = ("SSL", "TLS", "certificate", "handshake", "Handshake")
+
+_WRITE_DOUBT = "The write may or may not have been applied, wholly or not at all; read before you write again."
+
+
+def translate(cause: grpc.RpcError, *, writes: bool, deadline_s: float, endpoint: str) -> PrefixdbError:
+    """Return our error for a failed call.
+
+    Args:
+        cause: what gRPC raised.
+        writes: whether the call could have changed something.
+        deadline_s: the deadline the call had, for the message.
+        endpoint: where it went, for the message.
+    """
+    call = cast("Any", cause)  # Every error of a call is also the call: it has code(), details(), trailing_metadata().
+    code = call.code()
+    number = int(code.value[0]) if code is not None else int(Code.UNKNOWN)
+    text = call.details() or ""
+    failure = from_status(number, text, _details_of(call))
+    if failure.reason is Reason.DEADLINE:
+        return deadline_exceeded(writes=writes, deadline_s=deadline_s)
+    if failure.reason is Reason.UNREACHABLE:
+        return _unreachable(text, failure, writes=writes, endpoint=endpoint)
+    if writes and write_outcome_unknown(failure) and failure.reason is not Reason.OUTCOME_UNKNOWN:
+        failure.message = f"{failure.message.rstrip('.')}. {_WRITE_DOUBT}"
+        failure.args = (failure.message,)
+    return failure
+
+
+def deadline_exceeded(*, writes: bool, deadline_s: float) -> PrefixdbError:
+    """Return the error of a deadline that passed."""
+    message = f"No answer within the deadline of {deadline_s:g} s."
+    message += f" {_WRITE_DOUBT}" if writes else " The server is slow or far away; raise the deadline or look at it."
+    return error(Reason.DEADLINE, message, metadata={"deadline_s": f"{deadline_s:g}"})
+
+
+def in_doubt(failure: PrefixdbError) -> bool:
+    """True when a write that failed so may have been applied. UNREACHABLE is only raised here for what was not sent."""
+    return write_outcome_unknown(failure) and failure.reason is not Reason.UNREACHABLE
+
+
+def closed() -> PrefixdbError:
+    """Return the error of using a client after ``close()``."""
+    return error(Reason.CANCELLED, "The client is closed; connect again.")
+
+
+def _unreachable(text: str, failure: PrefixdbError, *, writes: bool, endpoint: str) -> PrefixdbError:
+    """Return "cannot be reached", or for a write that may have left this machine "outcome unknown"."""
+    metadata = {"endpoint": endpoint} | failure.metadata
+    if any(text.startswith(start) for start in _NEVER_SENT):
+        hint = " It may expect TLS, or not; or another certificate." if _looks_like_tls(text) else ""
+        message = f"No server can be reached at {endpoint}: {_last_detail(text)}.{hint} Nothing was sent."
+        return error(Reason.UNREACHABLE, message, metadata=metadata)
+    if writes:
+        message = f"The connection to {endpoint} was lost before the answer came. {_WRITE_DOUBT}"
+        return error(Reason.OUTCOME_UNKNOWN, message, metadata=metadata)
+    message = f"The connection to {endpoint} was lost before the answer came; nothing was changed, try again."
+    return error(Reason.UNREACHABLE, message, metadata=metadata, retry_after_ms=failure.retry_after_ms)
+
+
+def _looks_like_tls(text: str) -> bool:
+    return any(word in text for word in _TLS_MISMATCH)
+
+
+def _last_detail(text: str) -> str:
+    """Return the telling end of gRPC's nested message, for example ``Connection refused (111)``."""
+    return text.rsplit(": ", 1)[-1].strip().rstrip(".")[:200]
+
+
+def _details_of(call: Any) -> bytes | None:
+    """Return the status details of the trailing metadata."""
+    for key, value in call.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return value
+    return None

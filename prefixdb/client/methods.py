@@ -1,0 +1,97 @@
+"""Every rpc the client calls, typed, and the retry policy that gRPC itself carries out.
+
+Reads are repeated by gRPC when the server is not available: that is always safe. Writes are not in the policy; the
+few that are safe to repeat are repeated by ``Connection.call_repeatable``, which can tell the caller about doubt.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[RequestT, ResponseT]):
+    """One rpc: its path, its messages, and whether it changes anything.
+
+    ``writes`` decides what a lost answer means: for a read "try again", for a write "look before you try again".
+    """
+
+    path: str
+    request: type[RequestT]
+    response: type[ResponseT]
+    writes: bool = False
+
+
+_KV = "/prefixdb.v1.KeyValue/"
+GET = Method(_KV + "Get", key_value_pb2.GetRequest, key_value_pb2.GetResponse)
+BATCH_GET = Method(_KV + "BatchGet", key_value_pb2.BatchGetRequest, key_value_pb2.BatchGetResponse)
+PUT = Method(_KV + "Put", key_value_pb2.PutRequest, key_value_pb2.PutResponse, writes=True)
+DELETE = Method(_KV + "Delete", key_value_pb2.DeleteRequest, key_value_pb2.DeleteResponse, writes=True)
+WRITE = Method(_KV + "Write", key_value_pb2.WriteRequest, key_value_pb2.WriteResponse, writes=True)
+COUNT = Method(_KV + "Count", key_value_pb2.CountRequest, key_value_pb2.CountResponse)
+SCAN = Method(_KV + "Scan", key_value_pb2.ScanRequest, key_value_pb2.ScanResponse)
+PIPELINE = Method(_KV + "Pipeline", key_value_pb2.PipelineRequest, key_value_pb2.PipelineResponse, writes=True)
+
+_NS = "/prefixdb.v1.Namespaces/"
+_ns = namespaces_pb2
+CREATE_NAMESPACE = Method(_NS + "CreateNamespace", _ns.CreateNamespaceRequest, _ns.CreateNamespaceResponse, writes=True)
+GET_NAMESPACE = Method(_NS + "GetNamespace", _ns.GetNamespaceRequest, _ns.GetNamespaceResponse)
+LIST_NAMESPACES = Method(_NS + "ListNamespaces", _ns.ListNamespacesRequest, _ns.ListNamespacesResponse)
+UPDATE_NAMESPACE = Method(_NS + "UpdateNamespace", _ns.UpdateNamespaceRequest, _ns.UpdateNamespaceResponse, writes=True)
+SUSPEND_NAMESPACE = Method(
+    _NS + "SuspendNamespace", _ns.SuspendNamespaceRequest, _ns.SuspendNamespaceResponse, writes=True
+)
+RESUME_NAMESPACE = Method(_NS + "ResumeNamespace", _ns.ResumeNamespaceRequest, _ns.ResumeNamespaceResponse, writes=True)
+BAN_NAMESPACE = Method(_NS + "BanNamespace", _ns.BanNamespaceRequest, _ns.BanNamespaceResponse, writes=True)
+UNBAN_NAMESPACE = Method(_NS + "UnbanNamespace", _ns.UnbanNamespaceRequest, _ns.UnbanNamespaceResponse, writes=True)
+RECLAIM_REPORT = Method(_NS + "ReclaimReport", _ns.ReclaimReportRequest, _ns.ReclaimReportResponse)
+WATCH_RECLAIM = Method(_NS + "WatchReclaim", _ns.WatchReclaimRequest, _ns.WatchReclaimResponse)
+
+_AUTH = "/prefixdb.v1.Auth/"
+WHO_AM_I = Method(_AUTH + "WhoAmI", auth_pb2.WhoAmIRequest, auth_pb2.WhoAmIResponse)
+ISSUE_TOKEN = Method(_AUTH + "IssueToken", auth_pb2.IssueTokenRequest, auth_pb2.IssueTokenResponse, writes=True)
+LIST_TOKENS = Method(_AUTH + "ListTokens", auth_pb2.ListTokensRequest, auth_pb2.ListTokensResponse)
+REVOKE_TOKENS = Method(_AUTH + "RevokeTokens", auth_pb2.RevokeTokensRequest, auth_pb2.RevokeTokensResponse, writes=True)
+
+_MAINTENANCE = "/prefixdb.v1.Maintenance/"
+STATUS = Method(_MAINTENANCE + "Status", maintenance_pb2.StatusRequest, maintenance_pb2.StatusResponse)
+COMPACT = Method(_MAINTENANCE + "Compact", maintenance_pb2.CompactRequest, maintenance_pb2.CompactResponse)
+
+HEALTH_CHECK_PATH = "/grpc.health.v1.Health/Check"
+"""Standard health check. Its messages are one varint field, so no package is needed for them: see ``health_status``."""
+
+HEALTH_NAMES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+
+RETRIED_BY_GRPC = (GET, BATCH_GET, COUNT, GET_NAMESPACE, LIST_NAMESPACES, RECLAIM_REPORT, WHO_AM_I, LIST_TOKENS, STATUS)
+"""Unary reads. Streams are not here: they resume where they were, which gRPC cannot do for them."""
+
+
+def service_config(attempts: int) -> str:
+    """Return the gRPC service config that repeats reads up to ``attempts`` times in all (gRPC caps it at 5)."""
+    if attempts < 2:
+        return json.dumps({})
+    names = [dict(zip(("service", "method"), method.path[1:].split("/"), strict=True)) for method in RETRIED_BY_GRPC]
+    policy: dict[str, Any] = {
+        "maxAttempts": min(attempts, 5),
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+
+
+def health_status(answer: bytes) -> str:
+    """Return the name of the status in a ``HealthCheckResponse``: field 1, a varint below 128; absent means 0."""
+    if len(answer) == 2 and answer[0] == 0x08:
+        return HEALTH_NAMES.get(answer[1], "UNKNOWN")
+    return "UNKNOWN"

@@ -1,0 +1,152 @@
+"""The threads' side of everything that differs between the two clients; ``prefixdb/client/aio/wire.py`` is asyncio's.
+
+Written by hand, unlike its neighbours.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import grpc
+
+from prefixdb.client.channel import channel_credentials, channel_options
+from prefixdb.client.methods import Method, RequestT, ResponseT
+from prefixdb.client.options import ClientOptions
+
+T = TypeVar("T")
+Channel: TypeAlias = grpc.Channel
+Metadata = tuple[tuple[str, str], ...]
+Stream: TypeAlias = Generator[T, None, None]
+"""What methods that yield many things return; iterate over it, ``close()`` to stop early."""
+
+sleep = time.sleep
+
+
+def open_channel(options: ClientOptions) -> Channel:
+    """Return a new channel; nothing is sent before the first call."""
+    arguments = channel_options(options)
+    if options.tls is None:
+        return grpc.insecure_channel(options.endpoint, options=arguments)
+    return grpc.secure_channel(options.endpoint, channel_credentials(options.tls), options=arguments)
+
+
+def unary(channel: Channel, method: Method[RequestT, ResponseT]) -> Any:
+    """Return the callable of a unary method."""
+    return channel.unary_unary(
+        method.path,
+        request_serializer=method.request.SerializeToString,
+        response_deserializer=method.response.FromString,
+    )
+
+
+def call_bytes(channel: Channel, path: str, timeout_s: float) -> bytes:
+    """Call a unary method with an empty message and return the answer's bytes."""
+    connected: Any = channel  # The stubs insist on serializers, which raw bytes do without.
+    call = connected.unary_unary(path)
+    answer: bytes = call(b"", timeout=timeout_s)
+    return answer
+
+
+def close_channel(channel: Channel) -> None:
+    """Close a channel and cancel what is open on it."""
+    channel.close()
+
+
+class ResponseStream(Generic[ResponseT]):
+    """The answers of one server-streaming call."""
+
+    def __init__(self, channel: Channel, method: Method[Any, ResponseT], request: Any, metadata: Metadata) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.unary_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._call = start(request, metadata=metadata)
+
+    def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """Return the next message, None after the last.
+
+        Raises:
+            TimeoutError: none came in time; the call is cancelled.
+            grpc.RpcError: the call failed.
+        """
+        message: ResponseT | None = _next(self._call, timeout_s)
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._call.cancel()
+
+
+class Duplex(Generic[RequestT, ResponseT]):
+    """One bidirectional call. gRPC pulls the requests out of a queue in a thread of its own."""
+
+    def __init__(self, channel: Channel, method: Method[RequestT, ResponseT], metadata: Metadata) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.stream_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._requests: queue.SimpleQueue[RequestT | None] = queue.SimpleQueue()
+        self._call = start(self._drain(), metadata=metadata)
+
+    def send(self, message: RequestT, timeout_s: float) -> None:
+        """Hand a message to gRPC. The pipeline bounds how many are under way, so the queue stays short."""
+        self._requests.put(message)
+
+    def finish_sending(self) -> None:
+        """Say that no message follows."""
+        self._requests.put(None)
+
+    def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """As ``ResponseStream.receive``."""
+        message: ResponseT | None = _next(self._call, timeout_s)
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._call.cancel()
+        self._requests.put(None)
+
+    def _drain(self) -> Iterator[RequestT]:
+        while (message := self._requests.get()) is not None:
+            yield message
+
+
+def _next(call: Any, timeout_s: float | None) -> Any:
+    """Return the next message of a call, None at its end.
+
+    A blocking read of gRPC takes no timeout, so a timer cancels the call. That costs a short-lived thread for each
+    page of a thousand rows.
+    """
+    if timeout_s is None:
+        return next(call, None)
+    timed_out = threading.Event()
+
+    def expire() -> None:
+        timed_out.set()
+        call.cancel()
+
+    timer = threading.Timer(timeout_s, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        return next(call, None)
+    except grpc.RpcError as cause:
+        if timed_out.is_set():
+            raise TimeoutError from cause
+        raise
+    finally:
+        timer.cancel()
+
+
+class Membership:
+    """``key in db`` asks the server; iteration over all keys is ``db.scan()`` and has to be said."""
+
+    __slots__ = ()
+    __iter__ = None
+
+    def __contains__(self, key: str | bytes) -> bool:
+        return self.exists(key)
+
+    def exists(self, key: str | bytes) -> bool:
+        """True when there is such a row."""
+        raise NotImplementedError
