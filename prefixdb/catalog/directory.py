@@ -64,7 +64,7 @@ class Directory:
             return self._bans.get(namespace_id)
 
     def undone_bans(self) -> list[Ban]:
-        """Return the bans that wait for their reclaim, the one whose grace ends first in front."""
+        """Return the bans that wait for their reclaim: those already begun, then by the end of their grace."""
         with self._lock:
             return self._bans.undone()
 

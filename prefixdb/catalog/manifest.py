@@ -23,6 +23,7 @@ class BanManifest:
     def __init__(self, bans: Iterable[Ban] = ()) -> None:
         self._bans: dict[int, Ban] = {}
         self._undone: dict[int, Ban] = {}
+        self._queue: list[Ban] | None = None
         for ban in bans:
             self.put(ban)
 
@@ -33,6 +34,7 @@ class BanManifest:
     def put(self, ban: Ban) -> None:
         """Add or replace a ban."""
         self._bans[ban.namespace_id] = ban
+        self._queue = None
         if ban.reclaimed_at_ms:
             self._undone.pop(ban.namespace_id, None)
         else:
@@ -42,10 +44,13 @@ class BanManifest:
         """Forget a ban: it was taken back, or its number was issued again."""
         self._bans.pop(namespace_id, None)
         self._undone.pop(namespace_id, None)
+        self._queue = None
 
     def undone(self) -> list[Ban]:
-        """Return the bans that are not reclaimed, the one whose grace ends first in front."""
-        return sorted(self._undone.values(), key=lambda ban: (ban.reclaim_after_ms, ban.namespace_id))
+        """Return the bans that are not reclaimed: those whose reclaim has begun, then by the end of their grace."""
+        if self._queue is None:
+            self._queue = sorted(self._undone.values(), key=_turn)
+        return list(self._queue)
 
     def all(self) -> list[Ban]:
         """Return every ban by namespace id, reclaimed ones too."""
@@ -66,3 +71,7 @@ def waiting_report(ban: Ban, record: NamespaceRecord, now_ms: int) -> ReclaimRep
         reclaim_after_ms=ban.reclaim_after_ms,
         started_at_ms=ban.reclaim_started_at_ms,
     )
+
+
+def _turn(ban: Ban) -> tuple[int, int]:
+    return (0 if ban.reclaim_started_at_ms else ban.reclaim_after_ms, ban.namespace_id)

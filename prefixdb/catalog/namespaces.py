@@ -90,7 +90,7 @@ class Registry:
         return self._directory.ban_of(namespace_id)
 
     def undone_bans(self) -> list[Ban]:
-        """Return the bans that wait for their reclaim, the one whose grace ends first in front."""
+        """Return the bans that wait for their reclaim: those already begun, then by the end of their grace."""
         return self._directory.undone_bans()
 
     def bans(self) -> list[Ban]:
