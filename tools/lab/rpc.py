@@ -93,11 +93,24 @@ class Rpc:
         finally:
             call.cancel()
 
+    def exchange(self, name: str, requests: list[Any], token: str = "", *, deadline_s: float = DEADLINE_S) -> list[Any]:
+        """Make a bidirectional call: send all requests, and return all responses.
+
+        Raises:
+            RpcError: the call did not succeed.
+        """
+        try:
+            return list(self._stub(name)(iter(requests), metadata=_metadata(token), timeout=deadline_s))
+        except grpc.RpcError as failure:
+            raise _error(name, failure) from None
+
     def _stub(self, name: str) -> Any:
         if name not in self._stubs:
             method = _METHODS[name]
             response_type = message_factory.GetMessageClass(method.output_type)
-            make = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+            make: Any = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+            if method.client_streaming:
+                make = self._channel.stream_stream
             self._stubs[name] = make(
                 f"/prefixdb.v1.{name}", lambda message: message.SerializeToString(), response_type.FromString
             )
