@@ -1,0 +1,55 @@
+"""A catalog over the model store, put together the way the server does it, with shortcuts for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefixdb.catalog.entities import Guardian, NamespaceRecord, NamespaceState
+from prefixdb.catalog.keyring import Keyring
+from prefixdb.catalog.namespaces import Registry
+from prefixdb.catalog.policy import Session
+from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
+from tests.support.clocks import HeldClock
+from tests.support.memory_store import MemoryStore
+
+
+class World:
+    """Store, registry, keys and tokens of one data directory. ``reopen`` is a restart over the same store."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.clock = HeldClock()
+        self.store = MemoryStore(self.clock)
+        self.reopen()
+
+    def reopen(self) -> None:
+        self.registry = Registry(self.store, self.clock)
+        self.keyring = Keyring(self.store, self.clock, self.data_dir)
+        self.authority = TokenAuthority(self.store, self.clock, self.registry, self.keyring)
+
+    def operator_token(self, **fields: object) -> str:
+        """Return a cluster guardian's token."""
+        request = TokenRequest(0, "guardian", ("guardians",), Guardian.CLUSTER, 24 * 3600)
+        return self.authority.issue_locally(request)[0]
+
+    def admit(self, token: str) -> Session:
+        return self.authority.session(self.authority.verify(token))
+
+    def cluster_guardian(self) -> Session:
+        return self.admit(self.operator_token())
+
+    def local(self, namespace_id: int, subject: str = "bob", **fields: object) -> str:
+        """Return a token issued without a policy check, for the namespace."""
+        return self.authority.issue_locally(TokenRequest(namespace_id, subject, **fields))[0]  # type: ignore[arg-type]
+
+    def guardian_of(self, namespace_id: int) -> Session:
+        return self.admit(self.local(namespace_id, "boss", groups=("guardians",), guardian=Guardian.NAMESPACE))
+
+
+def put_into(registry: Registry, record: NamespaceRecord, state: NamespaceState) -> NamespaceRecord:
+    """Bring an ACTIVE namespace into ``state`` the ordinary way; a ban has a grace of one second."""
+    if state in (NamespaceState.READ_ONLY, NamespaceState.SUSPENDED):
+        return registry.suspend(record.id, state, "maintenance")
+    if state is NamespaceState.BANNED:
+        return registry.ban(record.id, by="root@0", reason="unpaid", grace_ms=1000)
+    return record
