@@ -88,6 +88,9 @@ STREAMS_PER_CONNECTION_MAX = 64
 STREAMS_PER_NAMESPACE_MAX = 256
 """Open streaming calls of one namespace, so that one tenant cannot hold every iterator."""
 
+STREAMS_MAX = 4_096
+"""Open streaming calls of the server. Each costs a task and up to one page of buffers."""
+
 PIPELINE_IDLE_MS_MAX = 300_000
 """A Pipeline stream that sends nothing for so long is ended."""
 

@@ -1,0 +1,290 @@
+"""The server, wired together. Which part does what is said where the part is; here stands only who is given to whom.
+
+order of start: directory and lock → store → catalog → audit → services → reclaimer → gRPC port → HTTP port
+order of end:   no new calls → running calls end or are cut → ports → committer → reclaimer → audit → store
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import grpc
+
+from prefixdb import __version__
+from prefixdb.catalog.namespaces import Registry
+from prefixdb.catalog.tokens import Keyring, TokenAuthority, ensure_guardian_token
+from prefixdb.clock import Clock, SystemClock
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.reclaim import Reclaimer
+from prefixdb.server import logs
+from prefixdb.server.audit import AuditFile
+from prefixdb.server.config import ServerConfig
+from prefixdb.server.http import HttpServer, Page
+from prefixdb.server.lifecycle import run_until_signalled
+from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
+from prefixdb.server.standard import Health, reflection_handlers
+from prefixdb.server.transport import (
+    CHANNEL_OPTIONS,
+    bind,
+    check_exposure,
+    is_loopback,
+    join_address,
+    split_address,
+)
+from prefixdb.service.administration import Administration
+from prefixdb.service.auth import Auth
+from prefixdb.service.gate import Gate, GateParts
+from prefixdb.service.key_value import KeyValue
+from prefixdb.service.maintenance import Maintenance, ServerFacts
+from prefixdb.service.methods import Method, methods_of
+from prefixdb.service.mutations import WritePlanner
+from prefixdb.service.namespaces import Namespaces
+from prefixdb.service.sessions import Sessions
+from prefixdb.service.streams import OpenStreams
+from prefixdb.service.writer import Writer
+from prefixdb.store import open_store
+from prefixdb.store.base import Store
+from prefixdb.store.commit import GroupCommitter
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
+
+_LOG = logging.getLogger("prefixdb.server")
+
+AUDIT_FILE = "audit.jsonl"
+
+CUT_BEFORE_END_S = 1.0
+"""Streams that still run are cut so long before the drain is over, so that their clients hear why."""
+
+SERVICES = (
+    key_value_pb2.DESCRIPTOR.services_by_name["KeyValue"],
+    namespaces_pb2.DESCRIPTOR.services_by_name["Namespaces"],
+    auth_pb2.DESCRIPTOR.services_by_name["Auth"],
+    maintenance_pb2.DESCRIPTOR.services_by_name["Maintenance"],
+)
+"""The services this server answers, as compiled descriptors."""
+
+_SERVICE_NAMES = tuple(service.full_name for service in SERVICES)
+
+
+class App:
+    """A running server. Make one with ``start``; everything belongs to the running event loop."""
+
+    def __init__(self, config: ServerConfig, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.metrics = Metrics()
+        self.health = Health(_SERVICE_NAMES)
+        self.address = ""
+        self.http_address = ""
+        self._parts = AsyncExitStack()
+        self._stopping: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, config: ServerConfig, clock: Clock | None = None) -> App:
+        """Open the data directory, start everything and listen.
+
+        Raises:
+            PrefixdbError: what is wrong with the configuration, the directory or the port, and what to do about it.
+                Whatever had been started is stopped again.
+        """
+        check_exposure(config)
+        app = cls(config, clock if clock is not None else SystemClock())
+        async with app._parts:
+            await app._open_data()
+            app._build_services()
+            await app._listen()
+            app._parts = app._parts.pop_all()
+        return app
+
+    @property
+    def serving(self) -> bool:
+        """True while calls are answered."""
+        return self._stopping is None and bool(self.address) and not self.gate.halted
+
+    @property
+    def store_name(self) -> str:
+        """The store in use, for the line that says the server is ready."""
+        return self.store.status().name
+
+    async def stop(self, drain_s: float | None = None) -> None:
+        """End within ``drain_s`` (from the configuration when None) and a moment. A second call waits for the first."""
+        if self._stopping is None:
+            wait_s = self.config.server.drain_ms / 1000 if drain_s is None else drain_s
+            self._stopping = asyncio.create_task(self._stop(wait_s))
+        await asyncio.shield(self._stopping)
+
+    async def hurry(self) -> None:
+        """Cut whatever still runs; for the operator who asked twice."""
+        self.streams.drain(error(Reason.DRAINING))
+        await self._server.stop(None)
+
+    async def _open_data(self) -> None:
+        """Directory, lock, store, catalog, audit."""
+        config, data_dir = self.config, self.config.data_dir
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as failure:
+            message = f"server.data_dir: {data_dir} cannot be made: {failure.strerror}."
+            raise error(Reason.BAD_FIELD, message, metadata={"field": "server.data_dir"}) from failure
+        self.store: Store = await asyncio.to_thread(
+            open_store,
+            config.store.kind,
+            data_dir,
+            clock=self.clock,
+            durability=config.store.durability,
+            cache_bytes=config.store.cache_bytes,
+            write_buffer_bytes=config.store.write_buffer_bytes,
+        )
+        self._parts.push_async_callback(asyncio.to_thread, self.store.close)
+        self.registry = await asyncio.to_thread(Registry, self.store, self.clock)
+        keyring = await asyncio.to_thread(Keyring, self.store, self.clock, data_dir)
+        self.authority = await asyncio.to_thread(TokenAuthority, self.store, self.clock, self.registry, keyring)
+        self.audit = await asyncio.to_thread(AuditFile, data_dir / AUDIT_FILE, self.clock)
+        self._parts.push_async_callback(self.audit.close)
+        written = await asyncio.to_thread(ensure_guardian_token, self.authority, self.store, self.clock, data_dir)
+        if written is not None:
+            _LOG.warning("the first guardian's token is in %s; keep it safe", written)
+
+    def _build_services(self) -> None:
+        """Sessions, streams, the services behind the gate, and the reclaimer."""
+        store, clock, registry = self.store, self.clock, self.registry
+        self.sessions = Sessions(self.authority, registry, clock)
+        self.streams = OpenStreams(asyncio.get_running_loop())
+        registry.add_listener(self.streams.poke)
+        self.authority.add_listener(self.streams.poke)
+        self.reclaimer = Reclaimer(store, registry, clock, self.streams.views)
+        self.committer = GroupCommitter(store)
+        self.administration = Administration(self.audit, clock)
+        self.gate = Gate(
+            GateParts(self.sessions, self.streams, self.administration, self.metrics),
+            self._methods(),
+            self.health.handlers() | (reflection_handlers(_SERVICE_NAMES) if self._offers_reflection() else {}),
+            on_halt=self._announce_halt,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+        self.reclaimer.start()
+        self._parts.push_async_callback(asyncio.to_thread, self.reclaimer.stop)
+        self._parts.push_async_callback(self.committer.close)
+        self._parts.push_async_callback(self.administration.drain)
+        sweep = self._spawn(self.streams.sweep())
+        self._parts.callback(sweep.cancel)
+
+    def _methods(self) -> list[Method]:
+        """Return every method with its implementation; raises RuntimeError when one has no row or no code."""
+        store, clock, registry = self.store, self.clock, self.registry
+        planner = WritePlanner(clock, self.config.store.value_bytes_max)
+        writer = Writer(self.committer, registry)
+        facts = ServerFacts(
+            str(self.config.data_dir), clock.now_ms(), lambda: len(self.streams), lambda: len(self.sessions)
+        )
+        implementations = {
+            "KeyValue": KeyValue(store, writer, planner, self.streams, clock),
+            "Namespaces": Namespaces(registry, self.authority, store, self.reclaimer, self.administration),
+            "Auth": Auth(registry, self.authority, self.administration),
+            "Maintenance": Maintenance(store, registry, clock, facts, self.administration),
+        }
+        return [method for service in SERVICES for method in methods_of(service, implementations[service.name])]
+
+    async def _listen(self) -> None:
+        """Open the ports; from here on calls are answered."""
+        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        self._server.add_generic_rpc_handlers((self.gate,))
+        address = bind(self._server, self.config)
+        await self.health.set_serving(True)
+        await self._server.start()
+        self.address = address
+        self._parts.push_async_callback(self._server.stop, None)
+        self.metrics.observe(
+            Facts(
+                store=self.store.status,
+                namespaces=lambda: {state.name: count for state, count in self.registry.counts().items()},
+                streams_open=lambda: len(self.streams),
+                sessions_cached=lambda: len(self.sessions),
+                audit_available=lambda: self.audit.available,
+                serving=lambda: self.serving,
+            )
+        )
+        if self.config.server.http:
+            await self._listen_http()
+
+    async def _listen_http(self) -> None:
+        host, port = split_address(self.config.server.http, "server.http")
+        alive = Page(200, b"ok\n")
+        http = HttpServer({"/metrics": self._metrics_page, "/livez": lambda: alive, "/readyz": self._ready})
+        try:
+            self.http_address = join_address(host, await http.start(host, port))
+        except OSError as failure:
+            message = f"server.http: {self.config.server.http} cannot be bound: {failure.strerror}."
+            raise error(Reason.BAD_FIELD, message, metadata={"field": "server.http"}) from failure
+        self._parts.push_async_callback(http.stop)
+
+    async def _stop(self, drain_s: float) -> None:
+        reason = error(Reason.DRAINING)
+        self.gate.close(reason)
+        await self.health.leave()
+        self.streams.drain(reason, idle_only=True)
+        loop = asyncio.get_running_loop()
+        cut = loop.call_later(max(0.0, drain_s - CUT_BEFORE_END_S), self.streams.drain, reason)
+        await self._server.stop(drain_s)
+        cut.cancel()
+        await self._parts.aclose()
+
+    def _metrics_page(self) -> Page:
+        return Page(200, self.metrics.render(), CONTENT_TYPE)
+
+    def _ready(self) -> Page:
+        if not self.serving:
+            return Page(503, b"not serving\n")
+        return Page(200, b"ok\n") if self.store.status().writable else Page(503, b"the store accepts no writes\n")
+
+    def _offers_reflection(self) -> bool:
+        wanted = self.config.server.reflection
+        return wanted == "on" or (
+            wanted == "auto" and is_loopback(split_address(self.config.server.listen, "server.listen")[0])
+        )
+
+    def _announce_halt(self) -> None:
+        self._spawn(self.health.set_serving(False))
+
+    def _spawn(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+async def serve(config: ServerConfig, *, ready: Callable[[str], None] | None = None) -> None:
+    """Run a server until SIGTERM or SIGINT; then let calls finish, and return.
+
+    Args:
+        config: see ``load_config``.
+        ready: called with the address once calls are answered; without it the ready line goes to standard output.
+
+    Raises:
+        PrefixdbError: as ``App.start``.
+    """
+    app = await App.start(config)
+
+    def announce() -> None:
+        if ready is not None:
+            ready(app.address)
+        else:
+            sys.stdout.write(f"prefixdb {__version__} listening on {app.address} (store: {app.store_name})\n")
+            sys.stdout.flush()
+
+    await run_until_signalled(app, config.server.ready_file, announce)
+
+
+def run(config: ServerConfig, *, ready: Callable[[str], None] | None = None) -> int:
+    """Run a server in this process; return its exit status: 0 after a signal, 64 + gRPC code when it cannot start."""
+    logs.configure(config.log.level)
+    try:
+        asyncio.run(serve(config, ready=ready))
+    except PrefixdbError as failure:
+        _LOG.error("the server cannot start", extra={"reason": failure.reason.name, "why": failure.message})
+        sys.stderr.write(f"prefixdb: {failure.message}\n")
+        return 64 + int(failure.code)
+    return 0

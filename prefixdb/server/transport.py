@@ -1,0 +1,150 @@
+"""The gRPC port: where it may listen, TLS, and the limits of a connection."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import grpc
+
+from prefixdb.errors import Reason, error
+from prefixdb.limits import METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
+from prefixdb.server.config import ServerConfig, TlsSection
+
+HANDSHAKE_MS_MAX = 10_000
+"""A connection that has not finished TLS and the HTTP/2 preface by then is closed."""
+
+IDLE_MS_MAX = 10 * 60_000
+"""A connection without calls for so long is closed; clients open a new one without noticing."""
+
+AGE_MS_MAX = 60 * 60_000
+"""A connection is asked to end after so long, which spreads clients again over servers; calls on it go on for
+``AGE_GRACE_MS``."""
+
+AGE_GRACE_MS = 10 * 60_000
+
+KEEPALIVE_MS = 30_000
+"""A silent connection is asked whether it is still there; without an answer in ``KEEPALIVE_ANSWER_MS`` it is closed."""
+
+KEEPALIVE_ANSWER_MS = 10_000
+
+CLIENT_PING_MS_MIN = 5_000
+"""A client that pings more often than this is disconnected after a few strikes."""
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),  # Otherwise a second server binds the same port without an error.
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS_MAX),
+    ("grpc.max_connection_idle_ms", IDLE_MS_MAX),
+    ("grpc.max_connection_age_ms", AGE_MS_MAX),
+    ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS_MIN),
+    ("grpc.http2.max_ping_strikes", 3),
+)
+
+
+def split_address(address: str, setting: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[V6]:PORT``.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD that names ``setting``.
+    """
+    host, separator, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        separator = ""
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        message = f"{setting}: {address!r} is not HOST:PORT, for example 127.0.0.1:7311."
+        raise error(Reason.BAD_FIELD, message, metadata={"field": setting})
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine can reach ``host``; a name other than localhost may resolve to anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(config: ServerConfig) -> None:
+    """Refuse to show tokens and rows to the network in the clear.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD, an address other machines can reach, without TLS and without ``insecure``.
+    """
+    for setting, address, protected in (
+        ("server.listen", config.server.listen, bool(config.tls.cert)),
+        ("server.http", config.server.http, False),
+    ):
+        if not address or protected or config.server.insecure:
+            continue
+        host, _ = split_address(address, setting)
+        if not is_loopback(host):
+            raise error(
+                Reason.BAD_FIELD,
+                f"{setting}: {host} can be reached by other machines and would be served without TLS. Set tls.cert and "
+                "tls.key, listen on 127.0.0.1, or say --insecure if the network itself is private.",
+                metadata={"field": setting},
+            )
+
+
+def server_credentials(tls: TlsSection) -> grpc.ServerCredentials | None:
+    """Return the TLS credentials, None without TLS.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD, a file cannot be read.
+    """
+    if not tls.cert:
+        return None
+    pair = (_read("tls.key", tls.key), _read("tls.cert", tls.cert))
+    client_ca = _read("tls.client_ca", tls.client_ca) if tls.client_ca else None
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def bind(server: grpc.aio.Server, config: ServerConfig) -> str:
+    """Open the port and return the address, with the port that was picked when 0 was asked for.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD, the address is taken or not ours.
+    """
+    host, port = split_address(config.server.listen, "server.listen")
+    credentials = server_credentials(config.tls)
+    address = join_address(host, port)
+    try:
+        if credentials is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise error(
+            Reason.BAD_FIELD,
+            f"server.listen: {address} cannot be bound. Another process may use it: choose another port, or 0 for any.",
+            metadata={"field": "server.listen"},
+        )
+    return join_address(host, bound)
+
+
+def _read(setting: str, path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as failure:
+        message = f"{setting}: {path} cannot be read: {failure.strerror}."
+        raise error(Reason.BAD_FIELD, message, metadata={"field": setting}) from failure

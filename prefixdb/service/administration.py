@@ -1,0 +1,135 @@
+"""What administrative calls share: the audit around an act, the audit of refusals, and finishing what was begun."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefixdb.catalog.entities import NamespaceRecord
+from prefixdb.catalog.policy import Session
+from prefixdb.clock import Clock
+from prefixdb.errors import Code, PrefixdbError, Reason
+from prefixdb.service.calls import Call
+from prefixdb.service.ports import RESULT_OK, RESULT_STARTED, AuditEntry, AuditLog
+
+_LOG = logging.getLogger("prefixdb.administration")
+
+REFUSALS_BURST = 200
+"""Audited refusals that may come at once from one namespace, or from callers without a token."""
+
+REFUSALS_PER_S = 10
+"""Audited refusals a second after that. Each costs a sync and a line for ever; a caller in a loop must not fill the
+disk or hide others. What is left out is counted in the next line's target."""
+
+_REFUSED = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
+
+
+@dataclass(slots=True)
+class Act:
+    """An act that is being done. ``target`` may be completed once it is known; no secrets."""
+
+    target: str
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float = REFUSALS_BURST
+    filled_at_ms: int = 0
+    suppressed: int = 0
+
+
+class Administration:
+    """Audits administrative calls and keeps them running when their client goes away.
+
+    Args:
+        audit: where lines go.
+        clock: for the limit of refusals.
+    """
+
+    def __init__(self, audit: AuditLog, clock: Clock) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._running: set[asyncio.Task[Any]] = set()
+        self._buckets: dict[int | None, _Bucket] = {}
+
+    @contextlib.asynccontextmanager
+    async def act(self, call: Call, target: str) -> AsyncIterator[Act]:
+        """Write down that the act begins, let it happen, write down what became of it.
+
+        Raises:
+            UnavailableError: AUDIT_UNAVAILABLE before the act when the audit cannot be written; it is then not done.
+        """
+        act = Act(target)
+        entry = replace(_entry(call.session, call.record), method=call.method.path, target=target)
+        entry = replace(entry, peer=call.context.peer(), request_id=call.request_id)
+        await self._audit.record(replace(entry, result=RESULT_STARTED))
+        call.act_started = True
+        result = Reason.INTERNAL.name
+        try:
+            yield act
+            result = RESULT_OK
+        except PrefixdbError as failure:
+            result = failure.reason.name
+            raise
+        finally:
+            await self._record_outcome(replace(entry, target=act.target, result=result))
+
+    async def refused(self, call: Call, refusal: PrefixdbError) -> None:
+        """Write down that an administrative call was refused; an act that had begun has its line already."""
+        if refusal.code in _REFUSED and not call.act_started:
+            entry = replace(_entry(call.session, call.record), method=call.method.path, request_id=call.request_id)
+            await self._record_refusal(replace(entry, peer=call.context.peer(), result=refusal.reason.name))
+
+    async def refused_unknown(self, method: str, peer: str, refusal: PrefixdbError) -> None:
+        """Write down that an administrative call was refused whose caller proved no identity."""
+        if refusal.code in _REFUSED:
+            await self._record_refusal(AuditEntry(method=method, peer=peer, result=refusal.reason.name))
+
+    async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await ``work``; when the waiting task is cancelled the work goes on to its end."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Return when no administrative call is running."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # The waiting call raises it; when the client has gone nobody does, and that is no error.
+
+    async def _record_outcome(self, entry: AuditEntry) -> None:
+        try:
+            await self._audit.record(entry)
+        except PrefixdbError:
+            # The act is done, so the caller must hear of its real outcome; the line "started" stands in the audit.
+            _LOG.exception("outcome of an act could not be audited", extra={"request_id": entry.request_id})
+
+    async def _record_refusal(self, entry: AuditEntry) -> None:
+        bucket = self._buckets.setdefault(entry.namespace_id, _Bucket(filled_at_ms=self._clock.now_ms()))
+        now_ms = self._clock.now_ms()
+        bucket.tokens = min(REFUSALS_BURST, bucket.tokens + (now_ms - bucket.filled_at_ms) * REFUSALS_PER_S / 1000)
+        bucket.filled_at_ms = now_ms
+        if bucket.tokens < 1:
+            bucket.suppressed += 1
+            return
+        bucket.tokens -= 1
+        if bucket.suppressed:
+            entry = replace(entry, target=f"{bucket.suppressed} refusals before this one were not written")
+            bucket.suppressed = 0
+        try:
+            await self._audit.record(entry)
+        except PrefixdbError:
+            _LOG.exception("a refusal could not be audited", extra={"request_id": entry.request_id})
+
+
+def _entry(session: Session, record: NamespaceRecord) -> AuditEntry:
+    return AuditEntry(user=session.subject, namespace_id=session.namespace_id, namespace=record.name, jti=session.jti)

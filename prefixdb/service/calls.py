@@ -1,0 +1,140 @@
+"""One call on its way through the server, and the one place where a failure becomes a gRPC status."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from prefixdb.catalog.entities import NamespaceRecord
+from prefixdb.catalog.policy import Access, Session, check_capability, check_state
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import PIPELINE_IDLE_MS_MAX, SLOW_READER_MS_MAX
+from prefixdb.rpcstatus import DETAILS_KEY, to_status
+from prefixdb.service.methods import Method
+from prefixdb.service.sessions import Admission, Sessions
+from prefixdb.service.streams import Stream
+
+_LOG = logging.getLogger("prefixdb.calls")
+
+_TOO_SLOW = f"The client took no message for {SLOW_READER_MS_MAX // 1000} s."
+_TOO_IDLE = f"The client sent nothing for {PIPELINE_IDLE_MS_MAX // 1000} s."
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class IsolationError(Exception):
+    """A row outside the caller's namespace was about to be sent. The gate halts on it."""
+
+
+class Call:
+    """An admitted call. Cheap: one is made for every request.
+
+    session: who is calling; ``refresh`` brings it up to date.
+    record: the caller's namespace at the last refresh.
+    act_started: an audit line says that the call's act has begun; its outcome has a line of its own.
+    stream: set while the call is registered as a stream.
+    """
+
+    __slots__ = (
+        "_admission", "_request_id", "_sessions", "act_started", "context", "method", "record", "session", "stream",
+    )  # fmt: skip
+
+    def __init__(self, method: Method, admission: Admission, sessions: Sessions, context: Any) -> None:
+        self.method = method
+        self.context = context
+        self.session: Session = admission.session
+        self.record: NamespaceRecord = admission.record
+        self.act_started = False
+        self.stream: Stream | None = None
+        self._admission = admission
+        self._sessions = sessions
+        self._request_id = ""
+
+    @property
+    def request_id(self) -> str:
+        """Sixteen hex digits that name this call in the log, the audit and an INTERNAL error."""
+        if not self._request_id:
+            self._request_id = secrets.token_hex(8)
+        return self._request_id
+
+    def refresh(self, access: Access = Access.READ) -> Session:
+        """Return the session if token, namespace and capability still allow the call; cheap when nothing changed.
+
+        Call it first, and again after every wait before rows are read or sent.
+
+        Raises:
+            UnauthenticatedError, PermissionDeniedError: as ``Sessions.admit``; NOT_PERMITTED.
+            FailedPreconditionError: READ_ONLY, when ``access`` is a write.
+        """
+        session = self.session = self._sessions.refresh(self._admission)
+        record = self.record = self._admission.record
+        check_capability(session, self.method.capability)
+        if access is not Access.READ:
+            check_state(record, session, access)
+        return session
+
+    def __repr__(self) -> str:
+        return f"Call({self.method.path})"
+
+
+class Wire:
+    """The messages of one streaming call, under the eyes of the sweep that ends slow clients."""
+
+    __slots__ = ("_context", "_stream")
+
+    def __init__(self, context: Any, stream: Stream) -> None:
+        self._context = context
+        self._stream = stream
+
+    async def send(self, message: Any) -> None:
+        """Send a message and return when flow control has let it through."""
+        self._stream.wait_for_client(SLOW_READER_MS_MAX, _TOO_SLOW)
+        await self._context.write(message.SerializeToString())
+        self._stream.client_moved()
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Mark a wait for something that may never come, which a draining server need not sit out."""
+        self._stream.idle = True
+        try:
+            yield
+        finally:
+            self._stream.idle = False
+
+    async def receive(self) -> bytes | None:
+        """Return the next message of the client, or None when it has sent its last."""
+        self._stream.wait_for_message(PIPELINE_IDLE_MS_MAX, _TOO_IDLE)
+        raw = await self._context.read()
+        self._stream.client_moved()
+        return raw if isinstance(raw, bytes) else None  # At the end grpc gives a marker instead of bytes.
+
+
+def internal_error(method: str, failure: BaseException, request_id: str = "") -> PrefixdbError:
+    """Log an exception nobody expected and return what the client may know of it: an id."""
+    request_id = request_id or secrets.token_hex(8)
+    _LOG.error("call failed", exc_info=failure, extra={"method": method, "request_id": request_id})
+    return error(Reason.INTERNAL, metadata={"request_id": request_id})
+
+
+def parse(message_type: type[Any], raw: bytes) -> Any:
+    """Return the request message in ``raw``.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD when the bytes are not such a message.
+    """
+    try:
+        return message_type.FromString(raw)
+    except DecodeError:
+        raise error(Reason.BAD_FIELD, "The request is not a message of its type.") from None
+
+
+async def abort(context: Any, failure: PrefixdbError) -> NoReturn:
+    """End the call with the status of ``failure`` and its details."""
+    details = to_status(failure).SerializeToString()
+    await context.abort(_STATUS_CODES[int(failure.code)], failure.message, ((DETAILS_KEY, details),))
+    raise AssertionError("grpc's abort always raises")

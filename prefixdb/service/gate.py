@@ -1,0 +1,269 @@
+"""The gate in front of every service: default deny.
+
+    path ── exact look-up ──► none: UNIMPLEMENTED
+                              public (health, reflection): through, without a session
+                              token ──► admission ──► capability ──► state ──► the service
+
+The token is looked at when the call's headers arrive, before its message is read: whoever has none is answered at once
+and cannot keep a half-open call. Requests are parsed here, after admission. Nothing an implementation raises reaches a
+client but a PrefixdbError; everything else becomes INTERNAL with an id that is in the log.
+
+When a row of one namespace was about to reach another, the gate halts: every later call is INTERNAL until an operator
+has looked. Serving on with a broken isolation would be worse than not serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+
+from prefixdb.catalog.policy import METHODS, Capability
+from prefixdb.errors import Code, InternalError, PrefixdbError, Reason, error
+from prefixdb.service.administration import Administration
+from prefixdb.service.calls import Call, IsolationError, Wire, abort, internal_error, parse
+from prefixdb.service.methods import GenericHandler, Handler, Method
+from prefixdb.service.ports import CallObserver
+from prefixdb.service.sessions import Admission, Sessions
+from prefixdb.service.streams import OpenStreams
+
+_LOG = logging.getLogger("prefixdb.gate")
+
+UNKNOWN_METHOD = "unknown"
+"""What a call of a method that does not exist is counted as; its own text is the caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateParts:
+    """What the gate works with."""
+
+    sessions: Sessions
+    streams: OpenStreams
+    administration: Administration
+    observer: CallObserver
+
+
+class Gate(GenericHandler):
+    """Routes calls to methods. Belongs to the event loop's thread.
+
+    Args:
+        parts: what it works with.
+        methods: every method with an implementation; see ``methods_of``.
+        public: handlers of the standard services, by full path. Each must be PUBLIC in the capability table.
+        on_halt: called once when isolation was found broken.
+
+    Raises:
+        RuntimeError: a public handler has no PUBLIC row.
+    """
+
+    def __init__(
+        self,
+        parts: GateParts,
+        methods: Iterable[Method],
+        public: Mapping[str, Handler],
+        on_halt: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._parts = parts
+        self._sessions = parts.sessions
+        self._observer = parts.observer
+        self._on_halt = on_halt
+        self._closed: PrefixdbError | None = None
+        self.halted = False
+        self._makers: dict[str, tuple[Method, Callable[[Method, Admission], Handler]]] = {}
+        for method in methods:
+            self._makers[method.path] = (method, self._maker(method))
+        self._public: dict[str, Handler] = {}
+        for path, handler in public.items():
+            if METHODS.get(path) is not Capability.PUBLIC:
+                raise RuntimeError(f"{path} is not public in the capability table; the server does not start with it")
+            self._public[path] = self._contain(path, handler)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every path that is answered."""
+        return frozenset(self._makers) | frozenset(self._public)
+
+    def close(self, reason: PrefixdbError) -> None:
+        """Refuse every new call with ``reason``; calls that run go on."""
+        self._closed = reason
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """Return the handler of one call. Never raises and never returns None: a refusal is a handler too."""
+        path = str(handler_call_details.method)
+        try:
+            public = self._public.get(path)
+            if public is not None:
+                return public
+            found = self._makers.get(path)
+            if found is None:
+                return self._refusal(None, error(Reason.METHOD_UNKNOWN))
+            if self._closed is not None:
+                return self._refusal(found[0], self._closed)
+            admission = self._sessions.admit(handler_call_details.invocation_metadata or ())
+            return found[1](found[0], admission)
+        except PrefixdbError as refusal:
+            return self._refusal(self._makers[path][0], refusal)
+        except Exception as failure:  # noqa: BLE001 - logged with an id; nothing may escape into the transport
+            return self._refusal(None, internal_error(path if path in self._makers else UNKNOWN_METHOD, failure))
+
+    def _maker(self, method: Method) -> Callable[[Method, Admission], Handler]:
+        if method.client_streaming:
+            return self._duplex
+        if method.server_streaming:
+            return self._outgoing
+        return self._waiting if inspect.iscoroutinefunction(method.implementation) else self._direct
+
+    def _direct(self, method: Method, admission: Admission) -> Handler:
+        """A unary method that never waits: parse, answer, done."""
+
+        async def handle(raw: bytes, context: Any) -> bytes:
+            started = time.perf_counter()
+            call = Call(method, admission, self._sessions, context)
+            try:
+                call.refresh()
+                body: bytes = method.implementation(call, parse(method.request_type, raw)).SerializeToString()
+            except Exception as failure:  # noqa: BLE001 - _fail tells what is ours from what is a mistake
+                return await self._fail(call, failure, started)
+            self._observer.call_ended(method.path, 0, time.perf_counter() - started)
+            return body
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _waiting(self, method: Method, admission: Admission) -> Handler:
+        """A unary method that waits."""
+
+        async def handle(raw: bytes, context: Any) -> bytes:
+            started = time.perf_counter()
+            call = Call(method, admission, self._sessions, context)
+            try:
+                call.refresh()
+                answer = method.implementation(call, parse(method.request_type, raw))
+                if method.administrative:  # Its audit line must be written even when the client goes away meanwhile.
+                    answer = self._parts.administration.finish(answer)
+                body: bytes = (await answer).SerializeToString()
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                return await self._fail(call, failure, started)
+            self._observer.call_ended(method.path, 0, time.perf_counter() - started)
+            return body
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _outgoing(self, method: Method, admission: Admission) -> Handler:
+        """A method that streams answers."""
+
+        async def handle(raw: bytes, context: Any) -> None:
+            await self._stream(
+                Call(method, admission, self._sessions, context),
+                lambda call, wire: method.implementation(call, parse(method.request_type, raw), wire),
+            )
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    def _duplex(self, method: Method, admission: Admission) -> Handler:
+        """A method that streams both ways."""
+
+        async def handle(_: object, context: Any) -> None:
+            await self._stream(Call(method, admission, self._sessions, context), method.implementation)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    async def _stream(self, call: Call, run: Callable[[Call, Wire], Awaitable[None]]) -> None:
+        """Run a streaming method as a registered stream, which can be cut from outside."""
+        started = time.perf_counter()
+        try:
+            stream = call.stream = self._parts.streams.open(call.session.namespace_id, call.refresh)
+        except PrefixdbError as refusal:
+            await self._fail(call, refusal, started)
+        try:
+            call.refresh()
+            await run(call, Wire(call.context, stream))
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+            # The view is closed now, but the slot is given back only when the client has taken the status.
+            stream.closed()
+            await self._fail(call, failure, started)
+        finally:
+            stream.ended()
+        self._observer.call_ended(call.method.path, 0, time.perf_counter() - started)
+
+    async def _fail(self, call: Call, failure: BaseException, started: float) -> NoReturn:
+        """End a call that raised."""
+        path = call.method.path
+        if isinstance(failure, asyncio.CancelledError):
+            cut = call.stream.cut_error if call.stream is not None else None
+            if cut is None:
+                self._observer.call_ended(path, Code.CANCELLED, time.perf_counter() - started)
+                raise failure
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            failure = cut
+        if isinstance(failure, IsolationError | InternalError) and not self.halted:
+            self._halt(path, failure, call.request_id)
+        if not isinstance(failure, PrefixdbError) or failure.reason is Reason.INTERNAL:
+            failure = internal_error(path, failure, call.request_id)
+        if call.method.administrative:
+            await self._parts.administration.refused(call, failure)
+        self._observer.call_ended(path, failure.code, time.perf_counter() - started)
+        await abort(call.context, failure)
+
+    def _refusal(self, method: Method | None, refusal: PrefixdbError) -> Handler:
+        """Return a handler that ends the call without reading its message. It fits calls of every shape."""
+
+        async def handle(_: object, context: Any) -> None:
+            self._observer.call_ended(method.path if method else UNKNOWN_METHOD, int(refusal.code), 0.0)
+            if method is not None and method.administrative:
+                await self._parts.administration.refused_unknown(method.path, context.peer(), refusal)
+            await abort(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    def _contain(self, path: str, handler: Handler) -> Handler:
+        """Return a public streaming ``handler`` as a registered stream with its failures contained."""
+        if not handler.response_streaming:
+            return handler
+        original: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        shape: Any = grpc.unary_stream_rpc_method_handler
+        if handler.request_streaming:
+            shape = grpc.stream_stream_rpc_method_handler
+
+        async def handle(request: Any, context: Any) -> None:
+            try:
+                stream = self._parts.streams.open(None, lambda: None)
+            except PrefixdbError as refusal:
+                await abort(context, refusal)
+            stream.idle = True
+            try:
+                answers = original(request, context)
+                if inspect.isasyncgen(answers):
+                    async for answer in answers:
+                        await context.write(answer)
+                else:
+                    await answers
+            except asyncio.CancelledError:
+                if stream.cut_error is None:
+                    raise
+                await abort(context, stream.cut_error)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as failure:  # noqa: BLE001 - logged with an id
+                await abort(context, internal_error(path, failure))
+            finally:
+                stream.ended()
+
+        contained: Handler = shape(handle, handler.request_deserializer, handler.response_serializer)
+        return contained
+
+    def _halt(self, path: str, failure: BaseException, request_id: str) -> None:
+        """Stop serving: isolation cannot be vouched for any more."""
+        self.halted = True
+        self._closed = error(Reason.INTERNAL, "Serving was stopped; the server's log says why.")
+        facts = {"method": path, "request_id": request_id}
+        _LOG.critical("ALARM: isolation is broken; serving stopped", exc_info=failure, extra=facts)
+        self._parts.streams.drain(self._closed)
+        self._on_halt()

@@ -1,0 +1,202 @@
+"""Open streams: who has one, how many, and how each is ended from outside within a second.
+
+A stream is a call that lives longer than one request: Scan, Pipeline, Watch, and Count, which holds a cursor across
+waits. It is cut when its token or namespace is no longer good (told by listeners, and looked for by a sweep that also
+finds expiry), when its client takes no message for ``SLOW_READER_MS_MAX``, and when the server drains.
+
+Cutting cancels the handler's task, so it works while the handler is blocked in a write to a client that does not read.
+Two counts are kept apart: a stream *views* its namespace until its handler has closed the cursor (the reclaimer waits
+for this one), and it holds a *slot* until the transport has let go of the call, so that clients that never read cannot
+pile up buffers by opening stream after stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import STREAMS_MAX, STREAMS_PER_NAMESPACE_MAX
+
+_K = TypeVar("_K")
+_LOG = logging.getLogger("prefixdb.streams")
+
+SWEEP_S = 0.2
+"""Pause between two looks at all open streams; a fifth of the second within which a stream must end."""
+
+
+class Stream:
+    """One open stream, from admission to the end of its handler.
+
+    namespace_id: whose rows it may see; None for a public method.
+    cut_error: why it was cut; the gate ends the call with it.
+    """
+
+    __slots__ = (
+        "_check", "_registry", "_task", "cut_error", "idle", "namespace_id", "patience", "viewing", "waiting_until",
+    )  # fmt: skip
+
+    def __init__(self, registry: OpenStreams, namespace_id: int | None, check: Callable[[], object]) -> None:
+        self._registry = registry
+        self._check = check
+        self._task = asyncio.current_task()
+        self.namespace_id = namespace_id
+        self.cut_error: PrefixdbError | None = None
+        self.viewing = True
+        self.idle = False
+        """True while nothing is under way that an ending server should let finish."""
+        self.waiting_until = 0.0
+        """Loop time until which the client has to move; 0 while it is not the client who is waited for."""
+        self.patience = ""
+        """What to tell a client that did not move in time."""
+
+    def wait_for_client(self, patience_ms: int, failure: str) -> None:
+        """Let the sweep cut the stream with ``failure`` unless ``client_moved`` is called in time."""
+        self.waiting_until = self._registry.time() + patience_ms / 1000
+        self.patience = failure
+
+    def wait_for_message(self, patience_ms: int, failure: str) -> None:
+        """As ``wait_for_client``, for the next message: nothing is under way, so a draining server ends the stream.
+
+        Raises:
+            UnavailableError: DRAINING.
+        """
+        self._registry.check_draining()
+        self.idle = True
+        self.wait_for_client(patience_ms, failure)
+
+    def client_moved(self) -> None:
+        """Stop the clock that was started."""
+        self.idle = False
+        self.waiting_until = 0.0
+
+    def cut(self, reason: PrefixdbError) -> None:
+        """End the stream with ``reason``; nothing happens when it is ending already."""
+        if self.viewing and self.cut_error is None:
+            self.cut_error = reason
+            if self._task is not None:
+                self._task.cancel()
+
+    def recheck(self) -> None:
+        """Cut the stream unless its token and namespace are still good."""
+        try:
+            self._check()
+        except PrefixdbError as refusal:
+            self.cut(refusal)
+
+    def closed(self) -> None:
+        """Tell that the handler holds no cursor any more. Harmless when called again."""
+        if self.viewing:
+            self.viewing = False
+            self._registry.view_closed(self)
+
+    def ended(self) -> None:
+        """Tell that the call is over, and give its slot back. Call it once."""
+        self.closed()
+        self._registry.slot_freed(self)
+
+
+class OpenStreams:
+    """The registry of open streams. Belongs to the event loop's thread, but for ``views`` and ``poke``.
+
+    Args:
+        loop: the serving loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._streams: set[Stream] = set()
+        self._views: Counter[int] = Counter()
+        self._slots: Counter[int | None] = Counter()
+        self._draining: PrefixdbError | None = None
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def open(self, namespace_id: int | None, check: Callable[[], object]) -> Stream:
+        """Register the running task as a stream.
+
+        Args:
+            namespace_id: of the session; None for a public method.
+            check: raises PrefixdbError when the stream may not go on. The caller runs it once itself *after* opening:
+                a ban between an earlier check and this registration would otherwise let the reclaimer find no stream.
+
+        Raises:
+            ResourceExhaustedError: TOO_MANY_STREAMS, of the namespace or of the server.
+            UnavailableError: DRAINING.
+        """
+        self.check_draining()
+        if self._slots[namespace_id] >= STREAMS_PER_NAMESPACE_MAX or len(self._streams) >= STREAMS_MAX:
+            raise error(Reason.TOO_MANY_STREAMS)
+        stream = Stream(self, namespace_id, check)
+        self._streams.add(stream)
+        self._slots[namespace_id] += 1
+        if namespace_id is not None:
+            self._views[namespace_id] += 1
+        return stream
+
+    def views(self, namespace_id: int) -> int:
+        """Return how many streams may still hold a cursor over the namespace. Thread-safe."""
+        return self._views.get(namespace_id, 0)
+
+    def time(self) -> float:
+        """Return the loop's time in seconds."""
+        return self._loop.time()
+
+    def poke(self, namespace_id: int | None = None) -> None:
+        """Check the streams of a namespace, or all, soon. Thread-safe; for the listeners of registry and authority."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._recheck, namespace_id)
+
+    def check_draining(self) -> None:
+        """Raise what ``drain`` was called with, once it was."""
+        if self._draining is not None:
+            raise self._draining
+
+    def drain(self, reason: PrefixdbError, *, idle_only: bool = False) -> None:
+        """Open no more streams and cut those that are open; with ``idle_only`` what is under way may finish."""
+        self._draining = reason
+        for stream in list(self._streams):
+            if stream.idle or not idle_only:
+                stream.cut(reason)
+
+    async def sweep(self) -> None:
+        """Look at all streams again and again, until cancelled: expired tokens, slow clients."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                self._recheck(None)
+                self._cut_slow()
+            except Exception:  # noqa: BLE001 - logged; the safety net of all streams outlives a mistake about one
+                _LOG.exception("looking at open streams failed")
+
+    def view_closed(self, stream: Stream) -> None:
+        """Called by the stream."""
+        if stream.namespace_id is not None:
+            _decrement(self._views, stream.namespace_id)
+
+    def slot_freed(self, stream: Stream) -> None:
+        """Called by the stream."""
+        self._streams.discard(stream)
+        _decrement(self._slots, stream.namespace_id)
+
+    def _recheck(self, namespace_id: int | None) -> None:
+        for stream in list(self._streams):
+            if namespace_id is None or stream.namespace_id == namespace_id:
+                stream.recheck()
+
+    def _cut_slow(self) -> None:
+        now = self._loop.time()
+        for stream in list(self._streams):
+            if 0 < stream.waiting_until < now:
+                stream.cut(error(Reason.DEADLINE, stream.patience))
+
+
+def _decrement(counter: Counter[_K], key: _K) -> None:
+    """Take one off, and the entry with the last one, so that the counter does not grow with every namespace seen."""
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
