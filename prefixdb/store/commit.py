@@ -111,9 +111,7 @@ class BatchPlanner:
                 raise ValueError("inverted span")
             self._batch.delete_range(span.begin, span.end)
             self.range_deletes += 1
-            for key in self._overlay:
-                if span.begin <= key < span.end:
-                    self._overlay[key] = None
+            self._overlay.update(dict.fromkeys([known for known in self._overlay if known in span]))
             self._deleted.append(span)
         else:
             raise TypeError("not a mutation")

@@ -1,0 +1,120 @@
+"""What the store needs of an LSM engine: the thin seam between ``lsm.LsmStore`` and one binding to RocksDB.
+
+Everything here may raise any exception of the binding; ``faults.translate`` turns those into prefixdb's. Engines hold
+no policy: ranges were validated, keys are checked and state is kept by the store above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from prefixdb.limits import MIB
+from prefixdb.store.commit import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What differs between the openings of an engine; everything else is fixed in the engine's own module.
+
+    cache_bytes: block cache; index and filter blocks live in it too, so it bounds the memory of reads.
+    write_buffer_bytes: memtable size; up to three exist, and a restart replays about as much write-ahead log.
+    create: whether an absent database may be created; false once anything was ever acknowledged.
+    read_only: open without writing a byte into the directory.
+    """
+
+    cache_bytes: int = 256 * MIB
+    write_buffer_bytes: int = 64 * MIB
+    create: bool = False
+    read_only: bool = False
+
+
+class LiveFile(NamedTuple):
+    """One table file of the current version. ``first_key`` and ``last_key`` are both inside the file."""
+
+    name: str
+    size: int
+    level: int
+    first_key: bytes
+    last_key: bytes
+    entries: int
+    deletions: int
+
+
+class EngineIterator(Protocol):
+    """A walk over a point-in-time view. Never trust an end without ``status()``: damage looks like one."""
+
+    def seek(self, key: bytes, /) -> None: ...
+    def seek_for_prev(self, key: bytes, /) -> None: ...
+    def next(self) -> None: ...
+    def prev(self) -> None: ...
+    def valid(self) -> bool: ...
+    def key(self) -> bytes: ...
+    def value(self) -> bytes: ...
+    def status(self) -> None: ...
+
+
+class IteratorHandle(NamedTuple):
+    """An iterator and the objects whose memory it borrows; both live and die together."""
+
+    iterator: EngineIterator
+    borrowed: tuple[object, ...]
+
+
+class Engine(Protocol):
+    """One open database. ``get`` is an attribute so that the hot path pays for no extra call."""
+
+    name: str
+    get: Callable[[bytes], bytes | None]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return stored values in the order of ``keys``, from one consistent view."""
+
+    def iterate(self, end: bytes) -> IteratorHandle:
+        """Open an iterator that yields keys below ``end`` only."""
+
+    def new_batch(self) -> Batch:
+        """Return an empty batch; it can be written once."""
+
+    def write(self, batch: Batch, sync: bool) -> None:
+        """Apply a batch atomically; with ``sync`` it is on disk on return. Refuses instead of stalling."""
+
+    def flush(self) -> None:
+        """Write the memtable to a file; waits."""
+
+    def compact(self, begin: bytes | None, end: bytes | None) -> None:
+        """Rewrite every file that overlaps ``begin..end``, the bottommost level included; waits.
+
+        It may return without having done so (cancelled, disk full) and without an error: look at the files.
+        """
+
+    def live_files(self) -> list[LiveFile]:
+        """Return the table files of the current version."""
+
+    def last_sequence(self) -> int:
+        """Return the sequence number of the newest write."""
+
+    def property_int(self, name: str) -> int:
+        """Return a numeric engine property; 0 when the engine does not know it."""
+
+    def checkpoint(self, target: Path) -> None:
+        """Write an openable copy of this instant into ``target``, which must not exist."""
+
+    def cancel_background(self) -> None:
+        """Stop compactions and wait for them; running ``compact`` calls fail."""
+
+    def close(self) -> None:
+        """Release everything, without losing a synced write. Every iterator must be gone.
+
+        Raises:
+            RuntimeError: "borrowed" in its text: another thread is inside a call; nothing was done.
+        """
+
+    def abandon(self) -> None:
+        """Make sure that the engine's destructor never runs: in a forked child it would hang or do damage."""
+
+
+EngineOpener = Callable[[Path, EngineOptions], Engine]
+"""Opens the database in a directory."""

@@ -1,0 +1,86 @@
+"""The one translator from an engine's exception texts to prefixdb's errors.
+
+The binding raises plain ``Exception`` for everything; only the first words of the text tell the cases apart
+(``IO error:``, ``Corruption:``, ``Result incomplete:``, ``Invalid argument:``). The text itself holds paths of the
+server and may hold keys, so it never becomes part of a message; it stays reachable as the cause for the server's log.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefixdb.errors import PrefixdbError, Reason, error
+
+STALL_RETRY_MS = 250
+"""When a writer that met a write stall should try again: about the time the engine needs to flush one memtable."""
+
+DISK_RETRY_MS = 1_000
+"""When to try again after a disk error: the store itself looks for space once a second."""
+
+
+class Doing(enum.Enum):
+    """What the store was doing when the engine raised; the same text means different things."""
+
+    READ = "read"
+    WRITE = "write"
+    MAINTAIN = "maintain"
+
+
+def translate(failure: BaseException, doing: Doing) -> PrefixdbError:
+    """Return the error a caller gets for an engine's exception.
+
+    A failed append of the log leaves at most a torn record, which recovery drops: not applied. A failed sync leaves a
+    whole record whose fate the disk decides: unknown. Everything that is not understood is INTERNAL for reads and
+    unknown for writes, never a guess at success or failure.
+    """
+    if isinstance(failure, PrefixdbError):
+        return failure
+    text = str(failure)
+    if text.startswith("Corruption"):
+        return error(Reason.CORRUPTION, "A stored block is damaged; restore the rows it held from a backup.")
+    if doing is Doing.READ:
+        return _read_failure(text)
+    if text.startswith("Result incomplete") or "Write stall" in text:
+        return error(Reason.WRITE_STALL, retry_after_ms=STALL_RETRY_MS)
+    no_space = is_no_space(failure)
+    if doing is Doing.MAINTAIN:
+        return disk_full() if no_space else error(Reason.READ_ONLY_STORE, retry_after_ms=DISK_RETRY_MS)
+    if text.startswith("IO error") and "sync" not in text.lower() and ("append" in text.lower() or no_space):
+        return disk_full() if no_space else error(Reason.READ_ONLY_STORE, retry_after_ms=DISK_RETRY_MS)
+    return error(Reason.OUTCOME_UNKNOWN)
+
+
+@contextmanager
+def translated(doing: Doing) -> Iterator[None]:
+    """Turn whatever an engine raises inside a ``with`` block into prefixdb's error, with the original as its cause."""
+    try:
+        yield
+    except PrefixdbError:
+        raise
+    except Exception as failure:
+        raise translate(failure, doing) from failure
+
+
+def is_no_space(failure: BaseException) -> bool:
+    """Return whether the engine or the operating system ran out of disk space or quota."""
+    text = str(failure)
+    return "No space left on device" in text or "Disk quota exceeded" in text or "File too large" in text
+
+
+def disk_full() -> PrefixdbError:
+    """Return DISK_FULL with the time of a sensible retry."""
+    return error(Reason.DISK_FULL, retry_after_ms=DISK_RETRY_MS)
+
+
+def _read_failure(text: str) -> PrefixdbError:
+    if text.startswith("IO error"):
+        if any(passing in text for passing in ("Too many open files", "Cannot allocate memory", "Interrupted")):
+            return error(
+                Reason.READ_ONLY_STORE,
+                "The store is out of file descriptors or memory for a moment; the read was not done.",
+                retry_after_ms=DISK_RETRY_MS,
+            )
+        return error(Reason.CORRUPTION, "A stored file is missing or cannot be read.")
+    return error(Reason.INTERNAL, "The storage engine failed in a way that was not foreseen.")

@@ -1,0 +1,291 @@
+"""Opening a data directory, and keeping its side file true while it is open."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from prefixdb.clock import Clock
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.keycodec import RowKey, namespace_span
+from prefixdb.limits import NAMESPACE_ID_MAX
+from prefixdb.store.directory import (
+    ENGINE_NAME,
+    DirectoryLock,
+    StoreState,
+    engine_files,
+    read_state,
+    sync_directory,
+    write_state,
+)
+from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
+from prefixdb.store.faults import DISK_RETRY_MS, is_no_space
+from prefixdb.store.rehearsal import rehearse
+from prefixdb.store.selftest import check_engine
+from prefixdb.store.slot import EngineSlot
+
+log = logging.getLogger("prefixdb.store")
+
+END_OF_KEYS: RowKey = namespace_span(NAMESPACE_ID_MAX).end
+"""Above every row of every namespace: id 2^64-1 is never issued."""
+
+_CREATION_KEY = END_OF_KEYS + b"created"
+
+FLOOR_SECONDS_MAX = 60.0
+"""An idle store writes the clock's floor this often; a busy one with every change."""
+
+_CLOSE_SECONDS_MAX = 30.0
+
+
+class OpenDirectory:
+    """A locked data directory, the engine's opener for it, and its side file. Thread-safe."""
+
+    def __init__(self, data_dir: Path, opener: EngineOpener, options: EngineOptions) -> None:
+        self.data_dir = data_dir.absolute()
+        self.engine_dir = self.data_dir / ENGINE_NAME
+        self._opener = opener
+        self._options = options
+        self._lock = DirectoryLock(self.data_dir)
+        self._saving = threading.Lock()
+        self._saved = StoreState()
+        self._saved_at = 0.0
+
+    def open_engine(self, clock: Clock) -> Engine:
+        """Open the engine, creating the directory's content when there is none; see ``RocksdictStore.open``."""
+        state = read_state(self.data_dir)
+        check_engine(self._opener)
+        if state is None:
+            if self.engine_dir.exists() and any(self.engine_dir.iterdir()):
+                raise error(
+                    Reason.CORRUPTION,
+                    f"{self.engine_dir} has files but {self.data_dir} has no store-state.json; restore it. "
+                    "Nothing was changed.",
+                )
+            # Written first: whoever finds it incomplete knows that nothing was ever acknowledged here.
+            state = StoreState()
+            write_state(self.data_dir, state)
+        if state.complete:
+            rehearse(self._opener, self.data_dir, state, self._options)
+        raise_floor: Callable[[int], None] | None = getattr(clock, "raise_floor", None)
+        if raise_floor is not None:
+            raise_floor(state.clock_floor_ms)
+        self.engine_dir.mkdir(exist_ok=True)
+        engine = self._open(replace(self._options, create=not state.complete))
+        try:
+            self._first_commit(engine)
+            if engine.last_sequence() < state.sequence:
+                raise _lost(engine.last_sequence(), state.sequence)
+            self.save(engine, engine.last_sequence(), clock.now_ms())
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    def reopen_engine(self, old: Engine, sequence: int) -> tuple[Engine, PrefixdbError | None]:
+        """Close ``old`` and return a new engine that has every commit up to ``sequence``.
+
+        Returns:
+            The engine, and None when it accepts writes. Otherwise the reason, with an engine that only reads; when not
+            even that can be had, one whose every call raises.
+        """
+        _close(old)
+        try:
+            engine = self._open(self._options)
+        except PrefixdbError as failure:
+            return self._open_for_reading(), failure
+        found = engine.last_sequence()
+        if found < sequence:
+            engine.close()
+            lost = _lost(found, sequence)
+            return cast(Engine, NoEngine(lost)), lost
+        return engine, None
+
+    def observe(self, engine: Engine, sequence: int, now_ms: int) -> StoreState:
+        """Return the state to save; the caller holds the commit lock, so that ``sequence`` and the logs agree."""
+        manifest, _, logs = engine_files(self.engine_dir)
+        live = {file.name: file.size for file in engine.live_files()}
+        size = (self.engine_dir / manifest).stat().st_size
+        return StoreState(
+            complete=True,
+            sequence=sequence,
+            clock_floor_ms=now_ms,
+            manifest=manifest,
+            manifest_bytes=size,
+            tables=live,
+            # A log without a record may not have its name on disk yet.
+            logs={name: size for name, size in logs.items() if size},
+        )
+
+    def save(self, engine: Engine, sequence: int, now_ms: int) -> None:
+        """Save the side file now; the caller holds the commit lock or is the only user."""
+        self._save(self.observe(engine, sequence, now_ms))
+
+    def save_if_due(self, observe: Callable[[], StoreState], now_ms: int) -> None:
+        """Save the side file when it has fallen behind; ``observe`` is called without locks held."""
+        state = observe()
+        idle = replace(state, clock_floor_ms=self._saved.clock_floor_ms) == self._saved
+        if not idle or time.monotonic() - self._saved_at > FLOOR_SECONDS_MAX:
+            self._save(replace(state, clock_floor_ms=now_ms))
+
+    def _save(self, state: StoreState) -> None:
+        """Make sure that what ``state`` says is on disk, then say it."""
+        with self._saving:
+            kept_logs = {}
+            for name in (state.manifest, *state.logs):
+                try:
+                    handle = os.open(self.engine_dir / name, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue  # Replaced since: its rows are in table files, its MANIFEST has a successor.
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+                if name in state.logs:
+                    kept_logs[name] = state.logs[name]
+            sync_directory(self.engine_dir)
+            write_state(self.data_dir, replace(state, logs=kept_logs))
+            self._saved = state
+            self._saved_at = time.monotonic()
+
+    def checkpoint(self, engine: Engine, target: Path, sequence: int, now_ms: int) -> None:
+        """Write an openable data directory of this instant; the caller holds the commit lock."""
+        target.mkdir(mode=0o700)
+        copied = target / ENGINE_NAME
+        engine.checkpoint(copied)
+        manifest, tables, logs = engine_files(copied)
+        size = (copied / manifest).stat().st_size
+        state = StoreState(
+            complete=True,
+            sequence=sequence,
+            clock_floor_ms=now_ms,
+            manifest=manifest,
+            manifest_bytes=size,
+            tables=tables,
+            logs=logs,
+        )
+        write_state(target, state)
+
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead logs on disk."""
+        return sum(engine_files(self.engine_dir)[2].values())
+
+    def disk_bytes(self) -> int:
+        """Return the size of the engine's files on disk."""
+        total = 0
+        for entry in os.scandir(self.engine_dir):
+            try:
+                total += entry.stat().st_size
+            except FileNotFoundError:
+                continue  # Deleted by the engine since it was listed.
+        return total
+
+    def release(self) -> None:
+        """Give the directory free."""
+        self._lock.release()
+
+    def forget(self) -> None:
+        """Let go of the directory in a forked child; the parent keeps it."""
+        self._saving = threading.Lock()
+        self._lock.release()
+
+    def _open(self, options: EngineOptions) -> Engine:
+        self._repair_binding_config()
+        try:
+            return self._opener(self.engine_dir, options)
+        except PrefixdbError:
+            raise
+        except Exception as failure:
+            if is_no_space(failure):
+                raise error(
+                    Reason.DISK_FULL,
+                    f"{self.engine_dir} cannot be opened: no space is left on the disk.",
+                    retry_after_ms=DISK_RETRY_MS,
+                ) from failure
+            raise error(Reason.CORRUPTION, f"{self.engine_dir} cannot be opened: {failure}") from failure
+
+    def _open_for_reading(self) -> Engine:
+        try:
+            return self._open(replace(self._options, read_only=True))
+        except PrefixdbError:
+            log.exception("the store could not be opened for reading either")
+            unavailable = error(Reason.READ_ONLY_STORE, retry_after_ms=DISK_RETRY_MS)
+            return cast(Engine, NoEngine(unavailable))
+
+    def _repair_binding_config(self) -> None:
+        """Remove a torn ``rocksdict-config.json``: the binding rewrites it in place at every opening, and a crash in
+        the middle of that would keep it from ever opening again. It holds nothing we do not pass ourselves."""
+        path = self.engine_dir / "rocksdict-config.json"
+        try:
+            json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            path.unlink()
+
+    def _first_commit(self, engine: Engine) -> None:
+        """Write and delete a row: a view of a database at sequence 0 can lose keys in a compaction."""
+        if engine.last_sequence() == 0:
+            batch = engine.new_batch()
+            batch.put(_CREATION_KEY, b"")
+            batch.delete(_CREATION_KEY)
+            engine.write(batch, True)
+
+
+class NoEngine:
+    """Stands in for an engine that could not be opened: every use raises the same error."""
+
+    def __init__(self, failure: PrefixdbError) -> None:
+        self._failure = failure
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_arguments: object) -> Any:
+            failure = self._failure
+            raise error(failure.reason, failure.message, retry_after_ms=failure.retry_after_ms)
+
+        return refuse
+
+    def last_sequence(self) -> int:
+        """Return 0: nothing is known."""
+        return 0
+
+    def cancel_background(self) -> None:
+        """Do nothing: there is no background work."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+    def abandon(self) -> None:
+        """Do nothing: there is no destructor."""
+
+
+def close_engine(slot: EngineSlot) -> None:
+    """Stop background work, wait for whoever is inside, and close the engine; ``slot.refuse`` was called."""
+    slot.interrupt()
+    engine = slot.empty()
+    if engine is not None:
+        _close(engine)
+
+
+def _close(engine: Engine) -> None:
+    """Close an engine, waiting for calls that are just leaving it: the binding refuses while it is borrowed."""
+    deadline = time.monotonic() + _CLOSE_SECONDS_MAX
+    while True:
+        try:
+            engine.close()
+        except RuntimeError as busy:
+            if "borrowed" not in str(busy) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+        else:
+            return
+
+
+def _lost(found: int, expected: int) -> PrefixdbError:
+    return error(Reason.CORRUPTION, f"The store holds commits up to {found}, but {expected} were acknowledged.")

@@ -1,0 +1,230 @@
+"""RocksDB through rocksdict: the store that needs nothing but wheels. The only module that imports rocksdict.
+
+rocksdict 0.3.29 (RocksDB 9.8.4) has traps; what is done about each stands where it is done. Those handled here:
+raw mode and ``column_families`` always (a default open reads and rewrites ``rocksdict-config.json`` and guesses),
+table format 5 (RocksDB 7.8 opens the same files), the recovery mode that does not lose a damaged tail silently, bounds
+that stay alive as long as their iterator, no lower bound (its setter sets the upper one), no snapshots (their
+iterators ignore them), and writes that are refused instead of freezing the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import rocksdict
+
+from prefixdb.clock import Clock
+from prefixdb.limits import KIB, MIB
+from prefixdb.store.commit import Batch
+from prefixdb.store.directory import leak
+from prefixdb.store.engine import EngineOptions, IteratorHandle, LiveFile
+from prefixdb.store.lsm import LsmStore
+
+log = logging.getLogger("prefixdb.store")
+
+ENGINE_NAME = "rocksdict 0.3.29 (RocksDB 9.8.4)"
+TABLE_FORMAT = 5
+
+
+class RocksdictEngine:
+    """``prefixdb.store.engine.Engine`` on rocksdict.
+
+    ``get``, ``write`` and iteration hold the interpreter's lock; ``get_many``, ``flush``, ``compact`` and ``close``
+    release it.
+    """
+
+    name = ENGINE_NAME
+
+    def __init__(self, path: Path, options: EngineOptions) -> None:
+        # Kept alive as long as the database: the binding does not hold on to what it was configured with.
+        self._options = _database_options(options)
+        access = rocksdict.AccessType.read_only(False) if options.read_only else rocksdict.AccessType.read_write()
+        self._db = rocksdict.Rdict(str(path), self._options, {"default": self._options}, access)
+        self.get: Callable[[bytes], bytes | None] = self._db.get
+        self._synced = _write_options(sync=True)
+        self._unsynced = _write_options(sync=False)
+        self._compaction = rocksdict.CompactOptions()
+        # Without "force" the bottommost level is left alone and dropped rows stay on disk.
+        self._compaction.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        values: Any = self._db.get(list(keys))
+        return cast(list[bytes | None], values)
+
+    def iterate(self, end: bytes) -> IteratorHandle:
+        bounds = rocksdict.ReadOptions()
+        # The bound is a bare pointer into ``end``: both must outlive the iterator, so the handle carries them.
+        bounds.set_iterate_upper_bound(end)
+        # Files a closed cursor was the last to need are deleted by a background thread, not while we hold the
+        # interpreter's lock.
+        bounds.set_background_purge_on_iterator_cleanup(True)
+        return IteratorHandle(self._db.iter(bounds), (bounds, end))
+
+    def new_batch(self) -> Batch:
+        batch: Batch = rocksdict.WriteBatch(raw_mode=True)
+        return batch
+
+    def write(self, batch: Batch, sync: bool) -> None:
+        self._db.write(cast(Any, batch), self._synced if sync else self._unsynced)
+
+    def flush(self) -> None:
+        self._db.flush(True)
+
+    def compact(self, begin: bytes | None, end: bytes | None) -> None:
+        self._db.compact_range(begin, end, self._compaction)
+
+    def live_files(self) -> list[LiveFile]:
+        return [
+            LiveFile(
+                name=file["name"].lstrip("/"),
+                size=file["size"],
+                level=file["level"],
+                first_key=file["start_key"] or b"",
+                last_key=file["end_key"] or b"",
+                entries=file["num_entries"],
+                deletions=file["num_deletions"],
+            )
+            for file in self._db.live_files()
+        ]
+
+    def last_sequence(self) -> int:
+        return int(self._db.latest_sequence_number())
+
+    def property_int(self, name: str) -> int:
+        return self._db.property_int_value(name) or 0
+
+    def checkpoint(self, target: Path) -> None:
+        rocksdict.Checkpoint(self._db).create_checkpoint(str(target))
+
+    def cancel_background(self) -> None:
+        self._db.cancel_all_background(True)
+
+    def close(self) -> None:
+        try:
+            self._db.close()
+        except rocksdict.DbClosedError:
+            pass  # A second close, or the first one finished although it complained.
+        except RuntimeError:
+            raise
+        except Exception as complaint:
+            # It closes in any case and complains that its last flush met cancelled background work or a broken disk;
+            # what that flush would have written is in the log.
+            if not self._is_closed():
+                raise
+            log.debug("the last flush of a closing engine was skipped: %s", complaint)
+
+    def _is_closed(self) -> bool:
+        try:
+            self._db.latest_sequence_number()
+        except rocksdict.DbClosedError:
+            return True
+        return False
+
+    def abandon(self) -> None:
+        leak(self._db)
+
+
+class RocksdictStore(LsmStore):
+    """The store on rocksdict; see ``prefixdb.store.base`` for what it promises and ``lsm`` for how."""
+
+    kind = "rocksdict"
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        clock: Clock,
+        durability: str = "fsync",
+        cache_bytes: int = 256 * MIB,
+        write_buffer_bytes: int = 64 * MIB,
+    ) -> RocksdictStore:
+        """Open the data directory, or create it; its lock is taken before anything in it is touched.
+
+        Args:
+            data_dir: the server's data directory; the database lives in ``db/`` below it.
+            clock: the source of time for expiry; its floor is raised to what the directory has seen.
+            durability: ``fsync`` (a commit is on disk when it is acknowledged) or ``os`` (the operating system has it).
+            cache_bytes: size of the block cache.
+            write_buffer_bytes: size of one memtable.
+
+        Raises:
+            FailedPreconditionError: DIRECTORY_LOCKED, FORMAT_TOO_NEW.
+            DataLossError: CORRUPTION when files are damaged, missing or rolled back; nothing was changed.
+            InternalError: the self-test found that this rocksdict does not behave as the store relies on.
+        """
+        options = EngineOptions(cache_bytes=cache_bytes, write_buffer_bytes=write_buffer_bytes)
+        return cls._open(RocksdictEngine, data_dir, clock=clock, durability=durability, options=options)
+
+
+def _write_options(sync: bool) -> Any:
+    options = rocksdict.WriteOptions()
+    options.sync = sync
+    # A stalled write would hold the interpreter's lock, and with it the whole process, for seconds.
+    options.no_slowdown = True
+    return options
+
+
+def _database_options(wanted: EngineOptions) -> Any:
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(wanted.create)
+    options.set_paranoid_checks(True)
+    # The default recovery drops everything from the first damaged record on, silently. This one forgives only the
+    # record that was being written when the machine stopped.
+    options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_block_based_table_factory(_table_options(wanted.cache_bytes))
+
+    # lz4 costs little where data is rewritten often; zstd pays where nine tenths of it rest.
+    options.set_compression_type(rocksdict.DBCompressionType.lz4())
+    options.set_bottommost_compression_type(rocksdict.DBCompressionType.zstd())
+    # Keeps space amplification near 1.1 whatever the size of the database: a dropped namespace is worth giving back.
+    options.set_level_compaction_dynamic_level_bytes(True)
+
+    options.set_write_buffer_size(wanted.write_buffer_bytes)
+    # A third memtable lets writers go on while two are being flushed.
+    options.set_max_write_buffer_number(3)
+    # Bounds what a restart has to replay, also when a trickle of writes never fills a memtable.
+    options.set_max_total_wal_size(4 * wanted.write_buffer_bytes)
+    # Two cores are the smallest machine this runs on: one flush and one compaction at a time keep up there.
+    options.set_max_background_jobs(2)
+    # Spreads write-back over time, so that the fsync of a commit does not wait behind a whole table file.
+    options.set_bytes_per_sync(1 * MIB)
+    options.set_compaction_readahead_size(2 * MIB)
+
+    # Half of what the process may open, so that connections find descriptors too; the rest is opened on demand.
+    soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    options.set_max_open_files(max(64, min(soft_limit // 2, 8_192)))
+    # The MANIFEST is read at every start; a small one keeps that fast.
+    options.set_max_manifest_file_size(16 * MIB)
+    options.set_max_log_file_size(4 * MIB)
+    options.set_keep_log_file_num(4)
+    # The info log of a rehearsal or a small database needs no statistics every ten minutes.
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
+
+
+def _table_options(cache_bytes: int) -> Any:
+    table = rocksdict.BlockBasedOptions()
+    # RocksDB 7.8 and 9.8 read each other's files with this one; either store may open the directory.
+    table.set_format_version(TABLE_FORMAT)
+    # Ten bits a key: one absent key in a hundred costs a block read.
+    table.set_bloom_filter(10, False)
+    table.set_block_cache(rocksdict.Cache(cache_bytes))
+    # Index and filter blocks count against the cache, so its size is the whole memory of reads; those of level 0, which
+    # every read asks, stay.
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_block_size(8 * KIB)
+    return table
+
+
+def lower_background_priority() -> None:
+    """Let compaction threads of this process yield processor and disk to everything else."""
+    environment = rocksdict.Env()
+    environment.lower_thread_pool_cpu_priority()
+    environment.lower_thread_pool_io_priority()

@@ -1,0 +1,250 @@
+"""Space: how large a span is, giving it back to the disk, and proving that nothing of it is left.
+
+What an iterator shows is not what the disk holds: rows under a tombstone stay in their files until those are
+compacted, and old files stay on disk while an old reader needs them. Reclaiming therefore ends with a compaction of the
+whole span, bottommost level included, and remembers which files held the span before; the proof looks for those files,
+at the current ones and at the rows. The binding has no call that measures a key range and none that shows rows under
+tombstones, so the proof reasons about whole files:
+
+- a current file that lies wholly inside the span counts: even tombstones alone are something of the span;
+- a current file shared with neighbours holds nothing of the span when the span reads empty and either a reclaim has
+  rewritten every file of the span since the last row was put there, or the file has no deletions under which a row
+  could hide.
+
+After a restart the first half of that "either" is not known any more: reclaim again, which is short then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.keycodec import Span, namespace_of, namespace_span
+from prefixdb.limits import MIB
+from prefixdb.store.base import Commit, CommitResult, DeleteSpan, Emptiness, Put, ReclaimProgress, SpanSize
+from prefixdb.store.cursor import LsmCursor
+from prefixdb.store.directory import engine_files
+from prefixdb.store.engine import Engine, LiveFile
+from prefixdb.store.faults import DISK_RETRY_MS, STALL_RETRY_MS, Doing, translated
+from prefixdb.store.slot import EngineSlot
+
+SAMPLE_ROWS = 1_000
+"""Rows read to measure a span that shares files with neighbours: exact up to here, a lower bound beyond."""
+
+STEP_BYTES = 128 * MIB
+"""Bytes of files one compaction step covers: one to two seconds of work, after which a reclaim can be stopped."""
+
+PURGE_SECONDS = 2.0
+"""How long a reclaim waits for the engine to delete files nobody needs any more; it does so in the background."""
+
+PASSES_MAX = 4_096
+"""Finished reclaims whose files are remembered for the proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A finished reclaim: the names of all files that may have held the span before."""
+
+    files: frozenset[str]
+
+
+class SpaceKeeper:
+    """Measures, reclaims and proves spans of one store. Thread-safe; one reclaim runs at a time."""
+
+    def __init__(
+        self,
+        engine_dir: Path,
+        slot: EngineSlot,
+        commit: Callable[[Commit], CommitResult],
+        open_raw: Callable[[Span], LsmCursor],
+    ) -> None:
+        self._engine_dir = engine_dir
+        self._slot = slot
+        self._commit = commit
+        self._open_raw = open_raw
+        self._passes: dict[int, _Pass] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def note_writes(self, commit: Commit) -> None:
+        """Forget finished reclaims of namespaces that are written again; called under the commit lock."""
+        if self._passes:
+            for mutation in commit.mutations:
+                if type(mutation) is Put:
+                    self._passes.pop(namespace_of(mutation.key), None)
+
+    def size(self, span: Span) -> SpanSize:
+        """Return what files say about a span; files shared with neighbours are settled by reading up to 1,000 rows."""
+        if span.is_empty:
+            return SpanSize(0, 0)
+        inside = [file for file in self._overlapping(span) if _is_inside(file, span)]
+        file_bytes = sum(file.size for file in inside)
+        file_rows = sum(max(0, file.entries - file.deletions) for file in inside)
+        rows, row_bytes = self._sample(span, SAMPLE_ROWS)
+        return SpanSize(max(file_bytes, row_bytes), rows if rows < SAMPLE_ROWS else max(rows, file_rows))
+
+    def reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
+        """See ``Store.reclaim_span``."""
+        with self._one_at_a_time:
+            try:
+                self._reclaim(span, on_progress, stop)
+            except (PrefixdbError, RuntimeError):
+                # Closing the store interrupts the compaction we are in; that is a stop like any other.
+                if not stop():
+                    raise
+
+    def prove_empty(self, span: Span) -> Emptiness:
+        """See ``Store.prove_empty``."""
+        if span.is_empty:
+            return Emptiness(0, 0)
+        rows_found, row_bytes = self._sample(span, 1)
+        finished = self._passes.get(_namespace(span))
+        with self._slot.use() as engine:
+            live = _live_files(engine)
+            _, tables, logs = engine_files(self._engine_dir)
+            hiding = 0 if finished else _memtable_deletes(engine)
+        former = finished.files if finished else frozenset()
+        found = row_bytes + hiding
+        for file in live:
+            if not _overlaps(file, span):
+                continue
+            may_hide = file.name in former if finished else file.deletions > 0
+            if _is_inside(file, span) or may_hide:
+                found += file.size
+        live_names = {file.name for file in live}
+        on_disk = (tables.keys() | logs.keys()) - live_names
+        return Emptiness(rows_found, found, tuple(sorted(former & on_disk)))
+
+    def _reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
+        self._passes.pop(_namespace(span), None)
+        held = self._overlapping(span)
+        former = {file.name for file in held} | engine_files(self._engine_dir)[2].keys()
+        progress = ReclaimProgress(bytes_total=sum(file.size for file in held))
+        on_progress(progress)
+        if span.is_empty or stop() or not self._delete(span, stop):
+            return
+
+        progress.phase = "flushing"
+        on_progress(progress)
+        with self._slot.use() as engine, translated(Doing.MAINTAIN):
+            engine.flush()
+        if stop():
+            return
+
+        progress.phase = "compacting"
+        sizes = {file.name: file.size for file in held}
+        for step in self._steps(span):
+            with self._slot.use() as engine, translated(Doing.MAINTAIN):
+                rewritten = {file.name for file in _live_files(engine) if _overlaps(file, step)}
+                former |= rewritten
+                engine.compact(step.begin, step.end)
+                live = {file.name for file in _live_files(engine)}
+            if rewritten & live:
+                # The engine's call reports no failure, so look whether it did anything.
+                raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
+            progress.bytes_done = sum(size for name, size in sizes.items() if name not in live)
+            on_progress(progress)
+            if stop():
+                return
+
+        self._finish(span, former)
+        progress.bytes_done = progress.bytes_total
+        progress.phase = "done" if self._wait_for_purge(span, stop) else "waiting"
+        on_progress(progress)
+
+    def _delete(self, span: Span, stop: Callable[[], bool]) -> bool:
+        """Commit the range delete, waiting out write stalls; return false when stopped."""
+        pause = threading.Event()
+        while not stop():
+            try:
+                self._commit(Commit((DeleteSpan(span),)))
+            except PrefixdbError as refusal:
+                if refusal.reason is not Reason.WRITE_STALL:
+                    raise
+                pause.wait(STALL_RETRY_MS / 1000)
+            else:
+                return True
+        return False
+
+    def _steps(self, span: Span) -> list[Span]:
+        """Cut the span at file boundaries into pieces of about ``STEP_BYTES``; together they are the whole span."""
+        files = sorted(self._overlapping(span), key=lambda file: file.first_key)
+        cuts = [span.begin]
+        gathered = 0
+        for file in files:
+            if gathered >= STEP_BYTES and file.first_key > cuts[-1]:
+                cuts.append(type(span.begin)(file.first_key))
+                gathered = 0
+            gathered += file.size
+        return [Span(begin, end) for begin, end in zip(cuts, [*cuts[1:], span.end], strict=True)]
+
+    def _finish(self, span: Span, former: set[str]) -> None:
+        with self._slot.use() as engine:
+            live = {file.name for file in _live_files(engine)}
+        # Whatever is on disk and not current may be a file that came and went while we worked.
+        tables = engine_files(self._engine_dir)[1].keys() - live
+        namespace_id = _namespace(span)
+        if namespace_id >= 0:
+            if len(self._passes) >= PASSES_MAX:
+                self._passes.pop(next(iter(self._passes)))
+            self._passes[namespace_id] = _Pass(frozenset(former | tables))
+
+    def _wait_for_purge(self, span: Span, stop: Callable[[], bool]) -> bool:
+        """Return true when the old files are gone, false when a reader keeps one of them."""
+        pause = threading.Event()
+        deadline = time.monotonic() + PURGE_SECONDS
+        while self.prove_empty(span).files_pinned:
+            if stop() or time.monotonic() > deadline:
+                return False
+            pause.wait(0.01)
+        return True
+
+    def _overlapping(self, span: Span) -> list[LiveFile]:
+        with self._slot.use() as engine:
+            return [file for file in _live_files(engine) if _overlaps(file, span)]
+
+    def _sample(self, span: Span, max_rows: int) -> tuple[int, int]:
+        """Return how many rows, expired ones included, and how many bytes of them are in front of the span."""
+        cursor = self._open_raw(span)
+        rows = size = 0
+        try:
+            while rows < max_rows and (page := cursor.fetch(max_rows - rows, MIB)):
+                rows += len(page)
+                size += sum(len(row.key) + len(row.payload) for row in page)
+        finally:
+            cursor.close()
+        return rows, size
+
+
+def _overlaps(file: LiveFile, span: Span) -> bool:
+    # A file that ends with a range tombstone names the tombstone's end, which lies outside it: counted as inside, to be
+    # on the safe side.
+    return file.first_key < span.end and file.last_key >= span.begin
+
+
+def _is_inside(file: LiveFile, span: Span) -> bool:
+    return span.begin <= file.first_key and file.last_key < span.end
+
+
+def _namespace(span: Span) -> int:
+    """Return the namespace whose whole span this is, or -1."""
+    try:
+        namespace_id = namespace_of(span.begin)
+        return namespace_id if namespace_span(namespace_id) == span else -1
+    except ValueError:
+        return -1
+
+
+def _live_files(engine: Engine) -> list[LiveFile]:
+    with translated(Doing.READ):
+        return engine.live_files()
+
+
+def _memtable_deletes(engine: Engine) -> int:
+    """Return how many deletions wait in memory, each counted as a byte that may hide something."""
+    return engine.property_int("rocksdb.num-deletes-active-mem-table") + engine.property_int(
+        "rocksdb.num-deletes-imm-mem-tables"
+    )
