@@ -89,10 +89,10 @@ class Comparer:
             self._expect_refusal(issue.admit, failure)
             return
         if [answer.id for answer in answers] != [message.id for message in messages]:
-            raise self._mismatch("pipeline", [message.id for message in messages], [answer.id for answer in answers])
+            raise self.mismatch("pipeline", [message.id for message in messages], [answer.id for answer in answers])
         for message, answer in zip(messages, answers, strict=True):
             if len(answer.results) != len(message.operations):
-                raise self._mismatch("pipeline results", len(message.operations), len(answer.results))
+                raise self.mismatch("pipeline results", len(message.operations), len(answer.results))
             for operation, result in zip(message.operations, answer.results, strict=True):
                 self._compare_operation(issue, operation, result, now_ms)
 
@@ -102,7 +102,7 @@ class Comparer:
         name = operation.WhichOneof("operation")
         which = result.WhichOneof("result")
         if name is None or which not in {name, "error"}:
-            raise self._mismatch(f"pipeline {name}", name, which)
+            raise self.mismatch(f"pipeline {name}", name, which)
         self.counts["operations"] += 1
         self.counts[f"pipelined {name}"] += 1
         request = getattr(operation, name)
@@ -118,7 +118,7 @@ class Comparer:
         versions = () if isinstance(answer, RpcError | list) else tuple(commits(answer))
         for version in versions:
             if version <= self._version:
-                raise self._mismatch(name, f"a version above {self._version}", version)
+                raise self.mismatch(name, f"a version above {self._version}", version)
             self._version = version
         try:
             issue.admit()
@@ -128,11 +128,11 @@ class Comparer:
                 expected = getattr(issue, name)(request, now_ms)
         except Refused as refusal:
             if not isinstance(answer, RpcError) or answer.reason not in refusal.reasons:
-                raise self._mismatch(name, f"a refusal: {refusal}", answer) from None
+                raise self.mismatch(name, f"a refusal: {refusal}", answer) from None
             self.counts[f"refused {answer.reason}"] += 1
             return
         if answer != expected:
-            raise self._mismatch(name, expected, answer)
+            raise self.mismatch(name, expected, answer)
 
     def _expect_refusal(self, check: Callable[[], None], failure: RpcError) -> None:
         try:
@@ -141,13 +141,13 @@ class Comparer:
             if failure.reason in refusal.reasons:
                 self.counts[f"refused {failure.reason}"] += 1
                 return
-            raise self._mismatch("refusal", refusal, failure) from None
-        raise self._mismatch("call", "no refusal", failure)
+            raise self.mismatch("refusal", refusal, failure) from None
+        raise self.mismatch("call", "no refusal", failure)
 
     def _note(self, text: str) -> None:
         self._history.append(f"#{self.operations} t={self._host.now_ms()} {text}")
 
-    def _mismatch(self, what: str, expected: object, found: object) -> MismatchError:
+    def mismatch(self, what: str, expected: object, found: object) -> MismatchError:
         recent = "\n  ".join(self._history)
         return MismatchError(f"{what}\nexpected: {shown(expected)}\nfound:    {shown(found)}\nsteps:\n  {recent}")
 

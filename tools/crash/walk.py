@@ -243,13 +243,13 @@ class Walk(Comparer):
             if report.phase == namespaces_pb2.RECLAIM_PHASE_DONE:
                 break
             if time.monotonic() - begin > RECLAIM_S_MAX:
-                raise self._mismatch("reclaim", "DONE", report)
+                raise self.mismatch("reclaim", "DONE", report)
             if time.monotonic() - nudged > RECLAIM_NUDGE_S:  # A retry of the reclaimer waits for time to pass.
                 nudged = time.monotonic()
                 self._advance(60_000)
             time.sleep(0.01)
         if report.proof_rows_found or report.proof_bytes_found or not report.HasField("finished_at"):
-            raise self._mismatch("reclaim", "a proof that found nothing", report)
+            raise self.mismatch("reclaim", "a proof that found nothing", report)
         issue.state = RECLAIMED
         self.gone.append(issue)
 
@@ -259,11 +259,11 @@ class Walk(Comparer):
             answer = self._rpc.call(f"Namespaces/{method}", request, self._guardian)
         except RpcError as failure:
             if failure.reason not in faults:
-                raise self._mismatch(method, faults or "no refusal", failure) from None
+                raise self.mismatch(method, faults or "no refusal", failure) from None
             self.counts[f"refused {failure.reason}"] += 1
             return None
         if faults:
-            raise self._mismatch(method, f"a refusal: {faults}", answer)
+            raise self.mismatch(method, f"a refusal: {faults}", answer)
         return answer
 
 
