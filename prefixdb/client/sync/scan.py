@@ -13,7 +13,7 @@ import time
 from prefixdb.client import methods
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.connection import Connection, backoff_s
-from prefixdb.errors import CancelledError, PrefixdbError, UnauthenticatedError, UnavailableError
+from prefixdb.errors import CancelledError, DeadlineExceededError, PrefixdbError, UnauthenticatedError, UnavailableError
 from prefixdb.v1 import key_value_pb2
 
 
@@ -32,10 +32,11 @@ def scan_pages(
     attempt = 0
     alive_at = time.monotonic()
     while True:
+        moved = False
         messages = connection.open_stream(methods.SCAN, request)
         try:
             while (page := messages.receive(deadline_s)) is not None:
-                attempt = 0
+                attempt, moved = 0, True
                 if page.rows:
                     request.resume_after = page.rows[-1].key
                 if left is not None:
@@ -50,16 +51,20 @@ def scan_pages(
             attempt += 1
             wait_s = backoff_s(attempt, failure)
             out_of_time = time.monotonic() + wait_s > alive_at + connection.options.resume_s
-            if not resume or out_of_time or not _can_go_on(connection, failure):
+            if not resume or out_of_time or not _can_go_on(connection, failure, moved=moved):
                 raise
         finally:
             messages.cancel()
         wire.sleep(wait_s)
 
 
-def _can_go_on(connection: Connection, failure: PrefixdbError) -> bool:
-    """True when a new stream may succeed where this one failed."""
+def _can_go_on(connection: Connection, failure: PrefixdbError, *, moved: bool) -> bool:
+    """True when a new stream may succeed where this one failed; ``moved`` when this one had brought a page."""
     if isinstance(failure, UnauthenticatedError):
         return connection.reload_token()
+    if isinstance(failure, DeadlineExceededError):
+        # Our own wait for a page is over: the server is too slow. But when it was the server who cut the stream, we
+        # were: it waits ten seconds for a consumer, then frees the snapshot. Whoever consumes may well take longer.
+        return moved and not isinstance(failure.__cause__, TimeoutError)
     # gRPC calls a stream cancelled when the server's side of it was, for example while it drains.
     return isinstance(failure, UnavailableError | CancelledError)

@@ -1,0 +1,100 @@
+"""The program ``prefixdb``: the table of commands, and the one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from prefixdb.cli import failures
+from prefixdb.cli.base import Group
+from prefixdb.errors import PrefixdbError
+
+COMMANDS = {
+    "serve": "prefixdb.cli.serve:serve",
+    "get": "prefixdb.cli.rows:get",
+    "put": "prefixdb.cli.rows:put",
+    "del": "prefixdb.cli.rows:delete",
+    "mget": "prefixdb.cli.ranges:mget",
+    "scan": "prefixdb.cli.ranges:scan",
+    "count": "prefixdb.cli.ranges:count",
+    "ns": "prefixdb.cli.ns:ns",
+    "token": "prefixdb.cli.token:token",
+    "whoami": "prefixdb.cli.server:whoami",
+    "ping": "prefixdb.cli.server:ping",
+    "status": "prefixdb.cli.server:status",
+    "compact": "prefixdb.cli.server:compact",
+    "doctor": "prefixdb.cli.doctor:doctor",
+    "profile": "prefixdb.cli.profile:profile",
+    "config": "prefixdb.cli.config:config",
+    "completion": "prefixdb.cli.completion:completion",
+    "version": "prefixdb.cli.version:version",
+}
+
+
+class Program(Group):
+    """The top of the command line, with the exit statuses of ``failures``."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = "prefixdb",
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the program and exit with its status."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(arguments, prog_name, complete_var, False, **extra)
+        sys.exit(self._run(arguments, prog_name, complete_var, extra))
+
+    def _run(self, arguments: list[str], prog_name: str | None, complete_var: str | None, extra: Any) -> int:
+        as_json = failures.wants_json(arguments)
+        try:
+            status = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+            return status if isinstance(status, int) else 0
+        except PrefixdbError as failure:
+            failures.say_failure(failure, as_json=as_json)
+            return failures.exit_status(failure)
+        except click.exceptions.NoArgsIsHelpError as help_page:
+            click.echo(help_page.format_message(), err=True)
+            return failures.EXIT_USAGE
+        except click.ClickException as failure:
+            failures.say_usage(failure, as_json=as_json)
+            return failures.EXIT_USAGE
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("prefixdb: interrupted.", err=True)
+            return failures.EXIT_INTERRUPTED
+        except BrokenPipeError:
+            failures.give_up_stdout()
+            return failures.EXIT_BROKEN_PIPE
+        except Exception:  # noqa: BLE001 - shown whole, and given the exit status of an internal error
+            # Python's own status for this would be 1, which means "not found" here.
+            traceback.print_exc()
+            click.echo("prefixdb: this is a mistake of prefixdb; please report it with the lines above.", err=True)
+            return failures.EXIT_INTERNAL
+
+
+@click.group(
+    "prefixdb",
+    cls=Program,
+    lazy=COMMANDS,
+    top=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def main() -> None:
+    """prefixdb: thousands of isolated namespaces in one key-value store.
+
+    Every setting is also a variable: --endpoint is PREFIXDB_ENDPOINT. A flag beats a variable, which beats the profile.
+
+    \b
+    A first minute:
+      prefixdb serve --dev                    in one terminal
+      prefixdb --profile dev put hello world  in another
+      prefixdb --profile dev get hello
+    """

@@ -1,0 +1,94 @@
+"""Where things go: data to standard output, words to standard error, tables only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from prefixdb.cli.settings import Settings
+
+
+def stdout_is_terminal() -> bool:
+    """True when a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def can_ask() -> bool:
+    """True when a person can be asked: both ends of the conversation are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def say(settings: Settings, words: str) -> None:
+    """Say something to a person, on standard error; ``--quiet`` leaves it out."""
+    if not settings.quiet:
+        click.echo(words, err=True)
+
+
+def put_json(content: Mapping[str, Any]) -> None:
+    """Write one object on one line."""
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, str]) -> None:
+    """Write one thing: as JSON from ``facts``, or as "name  value" lines from ``words``."""
+    if settings.json:
+        put_json(facts)
+        return
+    width = max(len(name) for name in words)
+    for name, value in words.items():
+        click.echo(f"{name:<{width}}  {value}" if stdout_is_terminal() else f"{name}\t{value}")
+
+
+def put_table(
+    settings: Settings, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]
+) -> None:
+    """Write rows: a table on a terminal, tab-separated lines without a head elsewhere.
+
+    Args:
+        settings: whether colours are wanted.
+        columns: heads.
+        rows: cells as text.
+        numbers: indexes of the columns that are aligned to the right.
+    """
+    if not stdout_is_terminal():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        # Text, not str: rich would take square brackets in a name for its own markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(no_color=settings.no_color, highlight=False).print(table)
+
+
+class Lines:
+    """Many lines to standard output, in chunks; ``click.echo`` for each would flush for each."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout.buffer
+        self._gathered: list[str] = []
+        self._at_once = 1 if stdout_is_terminal() else 500
+
+    def put(self, line: str) -> None:
+        """Write one line, soon."""
+        self._gathered.append(line)
+        if len(self._gathered) >= self._at_once:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        if self._gathered:
+            self._stream.write(("\n".join(self._gathered) + "\n").encode("utf-8", "surrogateescape"))
+            self._gathered.clear()
+        self._stream.flush()
