@@ -244,7 +244,11 @@ class Store(Protocol):
         """
 
     def prove_empty(self, span: Span) -> Emptiness:
-        """Look for anything of ``span``, hiding nothing: rows, expired rows, sizes, obsolete files still on disk."""
+        """Look for anything of ``span``, hiding nothing: rows, expired rows, sizes, obsolete files still on disk.
+
+        It never claims emptiness in doubt. A whole namespace is settled once ``reclaim_span`` has finished in this
+        process; without that, files in which deleted rows may still hide count with their size.
+        """
 
     def sweep_expired(self, after: RowKey, max_rows: int) -> RowKey:
         """Look at up to ``max_rows`` rows from ``after`` on and remove those that are expired, if they still are.

@@ -1,0 +1,34 @@
+"""Every store in ``stores.STORES`` keeps every promise of ``prefixdb.store.base``.
+
+Method: the suites of ``conformance`` and ``conformance_space``, once per store, each test on a fresh directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.conformance import RowConformance
+from tests.store.conformance_space import CursorConformance, SpaceConformance
+from tests.store.stores import STORES, Harness
+
+
+@pytest.fixture(params=sorted(STORES))
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
+    started = Harness.start(request.param, tmp_path)
+    yield started
+    started.store.close()
+
+
+class TestRows(RowConformance):
+    pass
+
+
+class TestCursors(CursorConformance):
+    pass
+
+
+class TestSpace(SpaceConformance):
+    pass
