@@ -109,7 +109,7 @@ class Keyring:
         """The id of the key that signs now."""
         return self._signer()[0]
 
-    def keys(self) -> list[VerifyingKey]:
+    def verifying_keys(self) -> list[VerifyingKey]:
         """Return the public keys that verify now, the oldest first."""
         now_ms = self._clock.now_ms()
         usable = [key for key in self._keys.values() if _is_usable(key, now_ms)]
