@@ -1,0 +1,256 @@
+"""Goal: default deny. Every method of every compiled service answers every kind of token as the page on security says.
+
+Method: the methods come from the descriptors, the expectations from a table written down here by hand; it shares nothing
+with the policy. A method that is added without a line here fails, and so does one without a row in the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+
+from prefixdb.catalog.entities import Guardian, NamespaceState
+from prefixdb.catalog.policy import METHODS
+from prefixdb.errors import Reason
+from prefixdb.server.app import SERVICES
+from prefixdb.service.methods import methods_of
+from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
+from tests.support.server import RunningServer, error_of, running
+
+ROWS = "rows"
+ANYONE = "anyone"
+OWN_NAMESPACE = "own namespace"
+CLUSTER = "cluster"
+
+WHO_MAY = {
+    "KeyValue/Get": ROWS,
+    "KeyValue/BatchGet": ROWS,
+    "KeyValue/Put": ROWS,
+    "KeyValue/Delete": ROWS,
+    "KeyValue/Write": ROWS,
+    "KeyValue/Scan": ROWS,
+    "KeyValue/Count": ROWS,
+    "KeyValue/Pipeline": ROWS,
+    "Namespaces/CreateNamespace": CLUSTER,
+    "Namespaces/GetNamespace": OWN_NAMESPACE,
+    "Namespaces/ListNamespaces": CLUSTER,
+    "Namespaces/UpdateNamespace": CLUSTER,
+    "Namespaces/SuspendNamespace": CLUSTER,
+    "Namespaces/ResumeNamespace": CLUSTER,
+    "Namespaces/BanNamespace": CLUSTER,
+    "Namespaces/UnbanNamespace": CLUSTER,
+    "Namespaces/ReclaimReport": CLUSTER,
+    "Namespaces/WatchReclaim": CLUSTER,
+    "Auth/WhoAmI": ANYONE,
+    "Auth/IssueToken": OWN_NAMESPACE,
+    "Auth/ListTokens": OWN_NAMESPACE,
+    "Auth/RevokeTokens": OWN_NAMESPACE,
+    "Maintenance/Status": CLUSTER,
+    "Maintenance/Compact": CLUSTER,
+}
+"""The capability table of the security page, by hand."""
+
+MAY = {
+    "member": {ROWS, ANYONE},
+    "namespace guardian": {ROWS, ANYONE, OWN_NAMESPACE},
+    "cluster guardian": {ROWS, ANYONE, OWN_NAMESPACE, CLUSTER},
+    "member of no group": {ANYONE},
+}
+
+NEVER = {
+    "none": Reason.TOKEN_MISSING,
+    "empty": Reason.TOKEN_MISSING,
+    "basic": Reason.TOKEN_MISSING,
+    "two": Reason.TOKEN_MISSING,
+    "forged": Reason.TOKEN_INVALID,
+    "forged cluster guardian": Reason.TOKEN_INVALID,
+    "expired": Reason.TOKEN_EXPIRED,
+    "revoked": Reason.TOKEN_REVOKED,
+    "banned": Reason.NAMESPACE_BANNED,
+    "suspended": Reason.NAMESPACE_SUSPENDED,
+    "earlier issue": Reason.TOKEN_INVALID,
+}
+"""Tokens that open nothing, whatever the method."""
+
+REFUSALS = {Reason.NOT_PERMITTED, *NEVER.values()}
+
+FILES = (key_value_pb2, namespaces_pb2, auth_pb2, maintenance_pb2, error_pb2)
+ALL_METHODS = [
+    method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
+]
+
+
+def short(method: MethodDescriptor) -> str:
+    """Return "Service/Method"."""
+    return f"{method.containing_service.name}/{method.name}"
+
+
+def path_of(method: MethodDescriptor) -> str:
+    """Return the path on the wire."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+async def reason_of_call(channel: grpc.aio.Channel, method: MethodDescriptor, metadata: Any) -> Reason | None:
+    """Call a method with an empty request; return the reason it was refused with, None when it was answered."""
+    request = message_factory.GetMessageClass(method.input_type)()
+    kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+    call = getattr(channel, kind)(path_of(method), request_serializer=lambda message: message.SerializeToString())
+    try:
+        if kind == "unary_unary":
+            await call(request, metadata=metadata, timeout=10)
+            return None
+        stream = call(iter([request]) if method.client_streaming else request, metadata=metadata, timeout=10)
+        async for _ in stream:
+            pass
+    except grpc.aio.AioRpcError as failure:
+        return error_of(failure).reason
+    return None
+
+
+async def tokens(server: RunningServer) -> dict[str, list[tuple[str, str]]]:
+    """Return the metadata of every kind of caller."""
+    registry, authority = server.app.registry, server.app.authority
+    acme = server.create("acme")
+    banned, suspended, again = server.create("banned"), server.create("suspended"), server.create("again")
+    bearers = {
+        "member": server.token(acme.id, groups=("writers",)),
+        "namespace guardian": server.token(acme.id, guardian=Guardian.NAMESPACE),
+        "cluster guardian": server.token(0, guardian=Guardian.CLUSTER),
+        "member of no group": server.token(acme.id, groups=()),
+        "forged": server.forged_token(acme),
+        "forged cluster guardian": server.forged_token(registry.get(0), Guardian.CLUSTER),  # type: ignore[arg-type]
+        "expired": server.expired_token(acme),
+        "revoked": server.token(acme.id, subject="leaver", guardian=Guardian.NAMESPACE),
+        "banned": server.token(banned.id, guardian=Guardian.NAMESPACE),
+        "suspended": server.token(suspended.id, guardian=Guardian.NAMESPACE),
+        "earlier issue": server.token(again.id, guardian=Guardian.NAMESPACE),
+    }
+    await asyncio.to_thread(authority.revoke_subject, acme.id, "leaver")
+    await asyncio.to_thread(registry.suspend, suspended.id, NamespaceState.SUSPENDED, "")
+    for namespace in (banned, again):
+        grace_ms = 3_600_000 if namespace is banned else 0
+        await asyncio.to_thread(registry.ban, namespace.id, by="test", grace_ms=grace_ms)
+    await issue_again(server, again.id)
+    good = ("authorization", f"Bearer {bearers['member']}")
+    return {kind: [("authorization", f"Bearer {token}")] for kind, token in bearers.items()} | {
+        "none": [],
+        "empty": [("authorization", "")],
+        "basic": [("authorization", "Basic c29tZWJvZHk6c2VjcmV0")],
+        "two": [good, good],
+    }
+
+
+async def issue_again(server: RunningServer, namespace_id: int) -> None:
+    """Wait until a banned number is reclaimed, then issue it again under its old name."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 20
+    while server.app.registry.get(namespace_id).state is not NamespaceState.RECLAIMED:  # type: ignore[union-attr]
+        assert loop.time() < deadline, "the reclaim did not finish"
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(server.app.registry.create, "again", namespace_id=namespace_id)
+
+
+def test_every_method_answers_every_kind_of_token_as_the_table_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            kinds = await tokens(server)
+            assert kinds.keys() == MAY.keys() | NEVER.keys()
+            for method in ALL_METHODS:
+                needed = WHO_MAY[short(method)]
+                for kind, metadata in kinds.items():
+                    reason = await reason_of_call(server.channel, method, metadata)
+                    place = f"{short(method)} as {kind} answered {reason}"
+                    if kind in NEVER:
+                        assert reason is NEVER[kind], place
+                    elif needed in MAY[kind]:
+                        assert reason not in REFUSALS, place
+                    elif reason is None:
+                        assert needed is ROWS, f"{place}: an empty batch may pass, nothing else"
+                        assert short(method) in {"KeyValue/Pipeline"}, place
+                    else:
+                        assert reason is Reason.NOT_PERMITTED, place
+
+    asyncio.run(main())
+
+
+def test_the_table_names_exactly_the_methods_that_exist() -> None:
+    assert {short(method) for method in ALL_METHODS} == WHO_MAY.keys()
+    served = {f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods}
+    assert served == {path_of(method) for method in ALL_METHODS}, "a compiled service is not served"
+
+
+@pytest.mark.parametrize("method", ALL_METHODS, ids=short)
+def test_a_method_without_a_row_keeps_the_server_from_starting(method: MethodDescriptor) -> None:
+    implementation = type("Everything", (), {name.name: lambda *_: None for name in ALL_METHODS})()
+    assert methods_of(method.containing_service, implementation)
+    table = {path: capability for path, capability in METHODS.items() if path != path_of(method)}
+    with pytest.raises(RuntimeError, match=f"{method.name} has no row"):
+        methods_of(method.containing_service, implementation, table)
+
+
+@pytest.mark.parametrize("method", ALL_METHODS, ids=short)
+def test_a_method_without_code_keeps_the_server_from_starting(method: MethodDescriptor) -> None:
+    names = {other.name: lambda *_: None for other in ALL_METHODS if other.name != method.name}
+    with pytest.raises(RuntimeError, match=f"{method.name} has no implementation"):
+        methods_of(method.containing_service, type("Incomplete", (), names)())
+
+
+ODD_PATHS = [
+    "/prefixdb.v1.KeyValue/get",
+    "/prefixdb.v1.KeyValue/Get/",
+    "/prefixdb.v1.KeyValue/Get ",
+    "//prefixdb.v1.KeyValue/Get",
+    "/prefixdb.v1.KeyValue//Get",
+    "/prefixdb.v1.KeyValue/../KeyValue/Get",
+    "/prefixdb.v1.KeyValue/Get?x=1",
+    "/prefixdb.v1.KeyValue/%47et",
+    "/PREFIXDB.V1.KEYVALUE/GET",
+    "/prefixdb.v1.KeyValue",
+    "/prefixdb.v1.KeyValue/",
+    "/prefixdb.v1/KeyValue/Get",
+    "/prefixdb.v2.KeyValue/Get",
+    "/prefixdb.v1.Namespaces/Get",
+    "/prefixdb.v1.KeyValue/__class__",
+    "/grpc.health.v1.Health/check",
+    "/grpc.channelz.v1.Channelz/GetServers",
+    "/",
+    "/x",
+    "/" + "x" * 2000,
+]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS, ids=lambda path: path[:40])
+def test_a_path_that_is_not_exactly_a_method_is_unknown_with_and_without_a_token(tmp_path: Path, path: str) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            for metadata in ((), server.guardian.metadata):
+                for kind in ("unary_unary", "unary_stream"):
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        call = getattr(server.channel, kind)(path)(b"", metadata=metadata, timeout=10)
+                        await (call if kind == "unary_unary" else call.read())
+                        await call
+                    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+                    assert caught.value.details() == "The server has no such method."
+
+    asyncio.run(main())
+
+
+def test_health_and_reflection_answer_without_a_token_and_nothing_else_does(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            public = {path for path in server.app.gate.paths if not path.startswith("/prefixdb.v1.")}
+            assert public == {
+                "/grpc.health.v1.Health/Check",
+                "/grpc.health.v1.Health/Watch",
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            }
+            check = server.channel.unary_unary("/grpc.health.v1.Health/Check")
+            assert await check(b"", timeout=10) == b"\x08\x01"
+
+    asyncio.run(main())

@@ -1,0 +1,228 @@
+"""A real server for tests: real socket, real store in a temporary directory, and callers of every kind.
+
+``running`` starts it in the test's own event loop, where the test can look inside and hold the clock; ``subprocess_server``
+starts ``python -m prefixdb serve`` for what only a process can show (signals, exit status, kill).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from prefixdb.catalog import schema
+from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, Group, Guardian, NamespaceRecord, Rule, ServiceTokenRecord
+from prefixdb.catalog.tokens import TokenRequest
+from prefixdb.clock import Clock
+from prefixdb.errors import PrefixdbError
+from prefixdb.rpcstatus import DETAILS_KEY, from_status
+from prefixdb.server.app import App
+from prefixdb.server.config import load_config
+from prefixdb.store.base import Commit, Put
+from prefixdb.v1 import (
+    auth_pb2_grpc,
+    key_value_pb2_grpc,
+    maintenance_pb2_grpc,
+    namespaces_pb2_grpc,
+)
+
+WAIT_S = 10.0
+"""Longest wait for a condition that has to come true."""
+
+
+class Caller:
+    """The four services as one token's holder sees them; failures are raised as the errors they stand for."""
+
+    def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
+        self.channel = channel
+        self.token = token
+        self.metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self.key_value: Any = key_value_pb2_grpc.KeyValueStub(channel)
+        self.namespaces: Any = namespaces_pb2_grpc.NamespacesStub(channel)
+        self.auth: Any = auth_pb2_grpc.AuthStub(channel)
+        self.maintenance: Any = maintenance_pb2_grpc.MaintenanceStub(channel)
+
+    async def call(self, method: Any, request: Any, **options: Any) -> Any:
+        """Make a unary call and return its answer.
+
+        Raises:
+            PrefixdbError: what the status stands for.
+        """
+        with translated():
+            return await method(request, metadata=self.metadata, timeout=options.pop("timeout", WAIT_S), **options)
+
+    def get(self, request: Any) -> Any:
+        """Start a Get."""
+        return self.call(self.key_value.Get, request)
+
+    async def pages(self, method: Any, request: Any) -> list[Any]:
+        """Read a server stream to its end."""
+        with translated():
+            return [page async for page in method(request, metadata=self.metadata, timeout=WAIT_S)]
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise gRPC errors as the errors they stand for."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as failure:
+        raise error_of(failure) from failure
+
+
+def error_of(failure: grpc.aio.AioRpcError) -> PrefixdbError:
+    """Return the error a failed call stands for."""
+    details = dict(failure.trailing_metadata() or ()).get(DETAILS_KEY)
+    return from_status(failure.code().value[0], failure.details() or "", details)
+
+
+class RunningServer:
+    """A server under test and those who call it."""
+
+    def __init__(self, app: App, channel: grpc.aio.Channel) -> None:
+        self.app = app
+        self.channel = channel
+        self.guardian = Caller(channel, self.token(DEFAULT_NAMESPACE_ID, guardian=Guardian.CLUSTER))
+
+    def create(self, name: str, namespace_id: int | None = None) -> NamespaceRecord:
+        """Create a namespace, behind the server's back but for its registry."""
+        return self.app.registry.create(name, namespace_id=namespace_id)
+
+    def token(
+        self,
+        namespace_id: int,
+        *,
+        subject: str = "somebody",
+        groups: tuple[str, ...] = ("guardians",),
+        guardian: Guardian = Guardian.NONE,
+        ttl_s: int = 3600,
+    ) -> str:
+        """Issue a token."""
+        request = TokenRequest(namespace_id, subject, groups, guardian, ttl_s)
+        return self.app.authority.issue_locally(request)[0]
+
+    def caller(self, namespace: NamespaceRecord | int, **wishes: Any) -> Caller:
+        """Return somebody with a new token for a namespace."""
+        namespace_id = namespace if isinstance(namespace, int) else namespace.id
+        return Caller(self.channel, self.token(namespace_id, **wishes))
+
+    def nobody(self, token: str | None = None) -> Caller:
+        """Return somebody without a token, or with this one."""
+        return Caller(self.channel, token)
+
+    def add_group(self, namespace_id: int, name: str, *rules: Rule) -> None:
+        """Write a group into a namespace."""
+        put = Put(schema.group_key(namespace_id, name), schema.encode_group(Group(name, rules)))
+        assert self.app.store.commit(Commit((put,))).applied
+
+    def expired_token(self, namespace: NamespaceRecord) -> str:
+        """Return a token that was good until a day ago."""
+        day_s = 24 * 3600
+        now_s = self.app.clock.now_ms() // 1000
+        return self.app.authority.sign(_record(issued_at_s=now_s - 2 * day_s, expires_at_s=now_s - day_s), namespace)
+
+    def forged_token(self, namespace: NamespaceRecord, guardian: Guardian = Guardian.NONE) -> str:
+        """Return a perfect token but for the signature, which another key made."""
+        now_s = self.app.clock.now_ms() // 1000
+        record = _record(issued_at_s=now_s, expires_at_s=now_s + 3600)
+        keyring = self.app.authority._keyring
+        kid, private = keyring._signer()
+        try:
+            keyring._signing = (kid, Ed25519PrivateKey.generate())
+            return self.app.authority.sign(dataclasses.replace(record, guardian=guardian), namespace)
+        finally:
+            keyring._signing = (kid, private)
+
+
+def _record(issued_at_s: int, expires_at_s: int) -> ServiceTokenRecord:
+    return ServiceTokenRecord(
+        jti="0123456789abcdef0123456789abcdef",
+        subject="somebody",
+        groups=("guardians",),
+        guardian=Guardian.NONE,
+        issued_at_s=issued_at_s,
+        expires_at_s=expires_at_s,
+        issued_by="test",
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(
+    data_dir: Path, *, clock: Clock | None = None, settings: Mapping[str, object] | None = None
+) -> AsyncIterator[RunningServer]:
+    """Start a server in the running event loop and stop it at the end.
+
+    Args:
+        data_dir: the data directory; kept, so that a test may start again on it.
+        clock: the server's time, the machine's when None.
+        settings: by path, over what suits a test: free ports on loopback, small buffers, short drain.
+    """
+    overrides: dict[str, object] = {
+        "server.data_dir": str(data_dir),
+        "server.listen": "127.0.0.1:0",
+        "server.http": "127.0.0.1:0",
+        "server.drain": "2s",
+        "store.cache": "8MiB",
+        "store.write_buffer": "8MiB",
+    }
+    app = await App.start(load_config(None, {}, overrides | dict(settings or {})), clock)
+    try:
+        async with grpc.aio.insecure_channel(
+            app.address, options=(("grpc.max_receive_message_length", -1),)
+        ) as channel:
+            yield RunningServer(app, channel)
+    finally:
+        await app.stop()
+
+
+async def eventually(condition: Any, what: str, timeout_s: float = WAIT_S) -> None:
+    """Return when ``condition()`` is true; fail when that takes longer than ``timeout_s``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while not condition():
+        assert loop.time() < deadline, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+class ServerProcess:
+    """``python -m prefixdb serve`` as a child; ``address`` is where it listens."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str, data_dir: Path) -> None:
+        self.process = process
+        self.address = address
+        self.data_dir = data_dir
+
+    @property
+    def guardian_token(self) -> str:
+        """The first guardian's token."""
+        return (self.data_dir / "guardian.token").read_text(encoding="ascii").strip()
+
+
+@contextlib.contextmanager
+def subprocess_server(data_dir: Path, *flags: str) -> Iterator[ServerProcess]:
+    """Start a server process on a free port and wait for its ready line; kill it at the end if it still runs."""
+    command = [sys.executable, "-m", "prefixdb", "serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0"]
+    log = data_dir.parent / f"{data_dir.name}.log"
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            [*command, "--http", "", *flags], stdout=subprocess.PIPE, stderr=errors, text=True, stdin=subprocess.DEVNULL
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("prefixdb ") and " listening on " in line, f"{line!r}\n{log.read_text()}"
+        yield ServerProcess(process, line.split(" listening on ")[1].split(" ")[0], data_dir)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
