@@ -1,9 +1,9 @@
 """Generate the pages of ``docs/`` that repeat what the code says; ``--check`` compares instead of writing.
 
-    docs/errors.md          from the table of reasons in prefixdb.errors
-    docs/limits.md          from the constants of prefixdb.limits and their docstrings
-    docs/cli.md             from the commands and options of prefixdb.cli
-    docs/configuration.md   from the settings of prefixdb.server.config
+docs/errors.md          from the table of reasons in prefixdb.errors
+docs/limits.md          from the constants of prefixdb.limits and their docstrings
+docs/cli.md             from the commands and options of prefixdb.cli
+docs/configuration.md   from the settings of prefixdb.server.config
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         NOTE,
-        "Every error is a gRPC status with `google.rpc.ErrorInfo{reason, domain: \"prefixdb\", metadata}` in its details, and",
+        'Every error is a gRPC status with `google.rpc.ErrorInfo{reason, domain: "prefixdb", metadata}` in its details, and',
         "`google.rpc.RetryInfo` exactly when a retry can help. Python raises the class from `prefixdb.errors`.",
         "",
         "| reason | number | status | retry | Python | meaning |",

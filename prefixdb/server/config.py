@@ -167,6 +167,9 @@ def init_text() -> str:
     for section, struct in SECTIONS.items():
         lines += ["", f"[{section}]"]
         doc = (struct.__doc__ or "").strip()
+        for path, attribute, _ in settings():  # The file's names drop the unit: it stands in the value.
+            if path.startswith(f"{section}."):
+                doc = doc.replace(f"{attribute}:", f"{path.partition('.')[2]}:")
         lines += [f"# {line.strip()}" if line.strip() else "#" for line in doc.splitlines()]
         for path, attribute, default in settings():
             if path.startswith(f"{section}."):
