@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from prefixdb.catalog.entities import Guardian, NamespaceRecord, NamespaceState
+from prefixdb.catalog.entities import Guardian, NamespaceRecord, NamespaceState, ReclaimPhase
 from prefixdb.catalog.keyring import Keyring
+from prefixdb.catalog.manifest import waiting_report
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Session
 from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
+from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.keycodec import namespace_span
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore
 
@@ -53,3 +58,41 @@ def put_into(registry: Registry, record: NamespaceRecord, state: NamespaceState)
     if state is NamespaceState.BANNED:
         return registry.ban(record.id, by="root@0", reason="unpaid", grace_ms=1000)
     return record
+
+
+def reason_of(call: Callable[..., object], *arguments: object, **keywords: object) -> Reason | None:
+    """Call, and return the reason of the refusal, None when there was none."""
+    try:
+        call(*arguments, **keywords)
+    except PrefixdbError as failure:
+        return failure.reason
+    return None
+
+
+def picture(registry: Registry) -> tuple:
+    """Return everything a registry shows."""
+    everything = registry.page(None, 10_000, include_dropped=True)
+    names = {record.name for record in everything}
+    return (
+        everything,
+        registry.page(None, 10_000),
+        registry.counts(),
+        registry.bans(),
+        registry.undone_bans(),
+        {name: registry.find(name) for name in names},
+        {record.id: registry.last_report(record.id) for record in everything},
+    )
+
+
+def assert_reload_is_equal(registry: Registry, store: MemoryStore, clock: HeldClock) -> None:
+    assert picture(Registry(store, clock)) == picture(registry)
+
+
+def reclaim_by_hand(registry: Registry, store: MemoryStore, clock: HeldClock, namespace_id: int) -> None:
+    """Do by hand what the reclaimer does."""
+    ban = registry.ban_of(namespace_id)
+    clock.advance(max(ban.reclaim_after_ms - clock.now_ms(), 0))
+    ban = registry.mark_reclaim_started(namespace_id, 10, 2)
+    store.reclaim_span(namespace_span(namespace_id), on_progress=lambda _: None, stop=lambda: False)
+    report = waiting_report(ban, registry.get(namespace_id), clock.now_ms())
+    registry.mark_reclaimed(replace(report, phase=ReclaimPhase.DONE, finished_at_ms=clock.now_ms()))
