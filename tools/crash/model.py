@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.crash.compare import MismatchError
 from tools.crash.host import InProcessHost
 from tools.crash.walk import Walk
-from tools.lab.files import files_with
+from tools.lab.files import files_with, incompressible
 from tools.lab.rpc import RpcError
 
 
@@ -49,8 +49,8 @@ def walk(directory: Path, seed: int, operations: int, *, store: str = "auto", ta
     finally:
         host.close()
     for issue in steps.gone:
-        for path in files_with(directory / "data", issue.marker):
-            raise MismatchError(f"values of a reclaimed issue of namespace {issue.id} are still in {path.name}")
+        for path in files_with(directory / "data", incompressible(issue.marker.decode())[1]):
+            raise MismatchError(f"a value of a reclaimed issue of namespace {issue.id} is still in {path.name}")
     return dict(steps.counts)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixdb.v1 import maintenance_pb2, namespaces_pb2
-from tools.crash.tenants import GRACE_S, IDS, Guardian, check_empty, check_refused, check_rows
+from tools.crash.tenants import GRACE_S, IDS, Guardian, check_empty, check_refused, check_rows, put_secret
 from tools.crash.workload import Findings, Tenant, Worker
-from tools.lab.files import files_with
+from tools.lab.files import files_with, incompressible
 from tools.lab.process import ServerProcess
 from tools.lab.rpc import Rpc, RpcError
 
@@ -43,6 +43,7 @@ class Run:
         self._graced: list[Tenant] = []
         self._dropped: list[Tenant] = []
         self._gone: list[Tenant] = []
+        self._unfinished: list[Tenant] = []
         self._uncertain: Tenant | None = None
         self._creating: tuple[str, int] | None = None
         self._names = 0
@@ -86,6 +87,11 @@ class Run:
         """Check every namespace, decide about calls without a reply, and have enough live namespaces for the round."""
         self._settle_uncertain(guardian)
         self._settle_creation(guardian)
+        for tenant in self._unfinished:
+            check_empty(rpc, tenant, self.findings)
+            put_secret(rpc, tenant)
+        self._live += self._unfinished
+        self._unfinished.clear()
         for tenant in list(self._graced):
             check_refused(rpc, tenant, "NAMESPACE_BANNED", self.findings)
             guardian.unban(tenant)
@@ -149,6 +155,7 @@ class Run:
         self._names += 1
         tenant = guardian.create(f"tenant-{self._names}", namespace_id)
         check_empty(rpc, tenant, self.findings)
+        put_secret(rpc, tenant)
         for old in self._gone:
             if old.id == namespace_id and old.token:
                 check_refused(rpc, old, "TOKEN_INVALID", self.findings)
@@ -228,7 +235,7 @@ class Run:
             self._only_unknown("a creation", failure)
             return
         self._creating = None
-        self._live.append(tenant)
+        self._unfinished.append(tenant)
 
     def _compact(self) -> None:
         """Compact everything while the server is being killed."""
@@ -259,11 +266,11 @@ class Run:
             rpc.close()
         self._server.stop()
         for tenant in self._gone:
-            for path in files_with(self._server.data_dir, tenant.marker):
-                self.findings.violation(f"{tenant.name}: reclaimed, but its values are in {path.name}")
-        loaded = [tenant for tenant in self._live if any(lane.cells for lane in tenant.lanes.values())]
-        if loaded and not any(files_with(self._server.data_dir, tenant.marker) for tenant in loaded):
-            self.findings.violation("no file holds any value of a live namespace: the look into the files is blind")
+            for path in files_with(self._server.data_dir, incompressible(tenant.name)[1]):
+                self.findings.violation(f"{tenant.name}: reclaimed, but a value of it is in {path.name}")
+        for tenant in self._live:
+            if not files_with(self._server.data_dir, incompressible(tenant.name)[1]):
+                self.findings.violation(f"{tenant.name}: live, but no file holds its first value: the look is blind")
 
     def _say(self, number: int, event: str) -> None:
         shown = [

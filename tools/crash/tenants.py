@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from prefixdb.v1 import key_value_pb2, namespaces_pb2
 from tools.crash.oracle import Place
 from tools.crash.workload import DATABASES, Findings, Tenant, lane_of
+from tools.lab.files import incompressible
 from tools.lab.rpc import Rpc, RpcError
 
 IDS = (7, 8, 9, 2**63 - 1, 2**63, 2**64 - 2)
@@ -17,6 +18,9 @@ IDS = (7, 8, 9, 2**63 - 1, 2**63, 2**64 - 2)
 GRACE_S = 3600
 RECLAIM_S_MAX = 60.0
 TOKEN_TTL_S = 86_400
+
+SECRET_KEY = b"secret"
+"""First row of every namespace: random bytes, the same for the same name."""
 
 
 class Guardian:
@@ -110,6 +114,12 @@ def check_refused(rpc: Rpc, tenant: Tenant, reason: str, findings: Findings) -> 
         findings.violation(f"{tenant.name}: a scan ended well, must be refused with {reason}")
 
 
+def put_secret(rpc: Rpc, tenant: Tenant) -> None:
+    """Write the one row that can be looked for in raw files."""
+    value, _ = incompressible(tenant.name)
+    rpc.call("KeyValue/Put", key_value_pb2.PutRequest(key=SECRET_KEY, value=value), tenant.token)
+
+
 def check_rows(rpc: Rpc, tenant: Tenant, findings: Findings) -> None:
     """Scan every database of the tenant and settle each lane with what is there."""
     begin_ms = time.time_ns() // 1_000_000
@@ -117,9 +127,13 @@ def check_rows(rpc: Rpc, tenant: Tenant, findings: Findings) -> None:
     for database in DATABASES:
         rows = scan(rpc, tenant.token, database)
         for key, value in rows:
+            if key == SECRET_KEY and value == incompressible(tenant.name)[0]:
+                continue
             found.setdefault(lane_of(key), {})[database, key] = value
             if not value.startswith(tenant.marker):
                 findings.violation(f"{tenant.name}: a value of another namespace or issue: {value[:60]!r}")
+        if database == 0 and SECRET_KEY not in dict(rows):
+            findings.violation(f"{tenant.name}: its first row is gone")
     end_ms = time.time_ns() // 1_000_000
     for lane in found.keys() - tenant.lanes.keys():
         findings.violation(f"{tenant.name}: {len(found[lane])} rows that nobody wrote")

@@ -14,6 +14,7 @@ from prefixdb.v1 import maintenance_pb2, namespaces_pb2
 from tools.crash.compare import Comparer, Host
 from tools.crash.draw import Draw
 from tools.crash.expect import ACTIVE, BANNED, READ_ONLY, RECLAIMED, SUSPENDED, Issue
+from tools.lab.files import incompressible
 from tools.lab.rpc import Rpc, RpcError
 
 IDS = (1, 2, 255, 256, 2**63, 2**64 - 2)
@@ -26,6 +27,7 @@ CLOCK_STEPS_MS = (1, 1, 49, 1_000, 1_000, 59_999, 60_000, GRACE_MS)
 CLOCK_TOTAL_MS_MAX = 200 * 86_400_000
 BULK_DATABASE = 7
 BULK_ROWS = 2_500
+SECRET_DATABASE = 9
 RECLAIM_S_MAX = 60.0
 RECLAIM_NUDGE_S = 5.0
 
@@ -176,6 +178,8 @@ class Walk(Comparer):
         issue = self._issues[namespace_id] = Issue(namespace_id, name, answer.guardian_token, marker)
         for database in (0, 1, 65_535, BULK_DATABASE):
             self._compare_call(issue, "scan", pb.ScanRequest(database=database))
+        secret, _ = incompressible(marker.decode())
+        self._compare_call(issue, "put", pb.PutRequest(key=b"secret", value=secret, database=SECRET_DATABASE))
 
     def _ban(self) -> None:
         """Ban a namespace, with a grace or without; banning it again changes nothing."""

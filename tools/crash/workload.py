@@ -26,7 +26,7 @@ REFUSAL_PAUSE_S = 0.01
 class Tenant:
     """One issue of one namespace, and everything that must be true of it.
 
-    marker: bytes in every value of this issue and in no other's, to look for in raw files.
+    marker: in front of every value of this issue and of no other.
     ban_sent, ban_acknowledged_at: of the last ban; the time is that of ``time.monotonic``, 0 before.
     """
 

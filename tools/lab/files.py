@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_VALUE_BYTES = 64 * 1024
 
 
 def disk_bytes(directory: Path) -> int:
@@ -20,15 +22,30 @@ def disk_bytes(directory: Path) -> int:
 
 
 def files_with(directory: Path, needle: bytes) -> list[Path]:
-    """Return the files that hold ``needle`` anywhere, also across two reads; for directories nobody writes to."""
+    """Return the files that hold ``needle`` anywhere, also across two reads.
+
+    Files are compressed: look for bytes of a value that cannot be, see ``incompressible``.
+    """
     return [path for path in sorted(directory.rglob("*")) if path.is_file() and _holds(path, needle)]
+
+
+def incompressible(seed: str) -> tuple[bytes, bytes]:
+    """Return a value that no compression can make smaller, and bytes of its middle to look for in raw files.
+
+    It is larger than any block, so that it is not packed together with others.
+    """
+    value = random.Random(seed).randbytes(_VALUE_BYTES)
+    return value, value[_VALUE_BYTES // 2 : _VALUE_BYTES // 2 + 32]
 
 
 def _holds(path: Path, needle: bytes) -> bool:
     tail = b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            if needle in tail + chunk:
-                return True
-            tail = chunk[-(len(needle) - 1) :]
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                if needle in tail + chunk:
+                    return True
+                tail = chunk[-(len(needle) - 1) :]
+    except FileNotFoundError:  # Removed since it was listed: then it is not there.
+        return False
     return False
