@@ -1,7 +1,7 @@
 """Goal: default deny. Every method of every compiled service answers every kind of token as the page on security says.
 
-Method: the methods come from the descriptors, the expectations from a table written down here by hand; it shares nothing
-with the policy. A method that is added without a line here fails, and so does one without a row in the policy.
+Method: the methods come from the descriptors, the expectations from a table written down here by hand; it shares
+nothing with the policy. A method that is added without a line here fails, and so does one without a row in the policy.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ def test_range_deletes_remove_exactly_the_range(tmp_path: Path) -> None:
 def test_inverted_and_odd_ranges_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     async def scenario(_: RunningServer, caller: Caller) -> None:
         await put(caller, b"k", b"kept")
-        for odd in (dict(start=b"b", end=b"a"), dict(prefix=b"a", start=b"a"), dict(prefix=b"a", end=b"b")):
+        for odd in ({"start": b"b", "end": b"a"}, {"prefix": b"a", "start": b"a"}, {"prefix": b"a", "end": b"b"}):
             assert (await refusal(write(caller, m_put(b"k", b"lost"), m_range(**odd)))).reason is Reason.BAD_RANGE
             assert (await refusal(scan(caller, range=pb.KeyRange(**odd)))).reason is Reason.BAD_RANGE
             counted = caller.call(caller.key_value.Count, pb.CountRequest(range=pb.KeyRange(**odd)))
@@ -318,7 +318,6 @@ def test_batch_get_answers_in_request_order_within_its_limits(tmp_path: Path) ->
         fits = limits.RESPONSE_BYTES_MAX // (limits.VALUE_BYTES_MAX + 32)
         assert len((await batch([b"large"] * fits)).results) == fits
         assert (await refusal(batch([b"large"] * (fits + 1)))).reason is Reason.BATCH_TOO_LARGE
-        assert (await refusal(batch([b"large"] * 300))).reason is Reason.BATCH_TOO_LARGE
 
     play(tmp_path, scenario)
 
@@ -340,10 +339,10 @@ def test_one_forbidden_key_refuses_the_whole_call(tmp_path: Path) -> None:
             assert (await refusal(limited.call(limited.key_value.BatchGet, batch))).reason is Reason.NOT_PERMITTED
             assert (await refusal(get(limited, forbidden))).reason is Reason.NOT_PERMITTED
         for odd in (
-            dict(),
-            dict(start=b"mine/"),
-            dict(start=b"mine", end=b"mine0"),
-            dict(start=b"mine/", end=b"mine1"),
+            {},
+            {"start": b"mine/"},
+            {"start": b"mine", "end": b"mine0"},
+            {"start": b"mine/", "end": b"mine1"},
         ):
             whole = pb.KeyRange(**odd)
             assert (await refusal(write(limited, m_put(b"mine/2"), m_range(**odd)))).reason is Reason.NOT_PERMITTED

@@ -1,7 +1,7 @@
 """A real server for tests: real socket, real store in a temporary directory, and callers of every kind.
 
-``running`` starts it in the test's own event loop, where the test can look inside and hold the clock; ``subprocess_server``
-starts ``python -m prefixdb serve`` for what only a process can show (signals, exit status, kill).
+``running`` starts it in the test's own event loop, where the test can look inside and hold the clock;
+``subprocess_server`` starts ``python -m prefixdb serve`` for what only a process can show (signals, exit status, kill).
 """
 
 from __future__ import annotations
