@@ -72,11 +72,23 @@ def test_functions_are_short_and_take_few_positional_arguments(path: Path) -> No
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in functions(tree):
         place = f"{relative(path)}:{node.lineno} {node.name}"
-        assert body_lines(node) < FUNCTION_LINES_MAX, f"{place} is too long"
+        assert body_lines(node) <= FUNCTION_LINES_MAX, f"{place} is too long"
         if relative(path).startswith("prefixdb/cli/"):
             continue  # Click calls a command with one argument for each of its options, all by name.
         positional = [a.arg for a in node.args.posonlyargs + node.args.args if a.arg not in {"self", "cls"}]
         assert len(positional) <= POSITIONAL_MAX or relative(path).startswith("tests/"), f"{place} takes {positional}"
+
+
+def contract_methods() -> set[str]:
+    """Return the methods that a storage contract documents; implementations need not repeat it."""
+    names = set()
+    for module in ("base", "engine"):
+        tree = ast.parse((ROOT / "prefixdb" / "store" / f"{module}.py").read_text(encoding="utf-8"))
+        names.update(node.name for node in functions(tree) if ast.get_docstring(node))
+    return names
+
+
+CONTRACT = contract_methods()
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if relative(p).startswith("prefixdb/")], ids=relative)
@@ -89,7 +101,10 @@ def test_public_things_have_docstrings(path: Path) -> None:
         for member in node.body if isinstance(node, ast.ClassDef) else []:
             if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and not member.name.startswith("_"):
                 overload = any("overload" in ast.dump(decorator) for decorator in member.decorator_list)
-                assert overload or ast.get_docstring(member), f"{relative(path)}:{member.lineno} {member.name}"
+                promised = relative(path).startswith("prefixdb/store/") and member.name in CONTRACT
+                declared = ast.unparse(member.body[-1]) == "..."
+                documented = ast.get_docstring(member) or overload or promised or declared
+                assert documented, f"{relative(path)}:{member.lineno} {member.name} needs a docstring"
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if relative(p).startswith("prefixdb/")], ids=relative)
@@ -104,7 +119,7 @@ def test_only_the_clock_module_reads_the_wall_clock(path: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
+@pytest.mark.parametrize("path", [p for p in SOURCES if not relative(p).startswith("tools/")], ids=relative)
 def test_tests_and_code_wait_for_conditions_instead_of_guessing_times(path: Path) -> None:
     """``time.sleep`` and ``asyncio.sleep`` may pace a poll of a condition: they stand inside a loop, or sleep 0."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
