@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,11 @@ def read_state(data_dir: Path) -> StoreState | None:
             metadata={"found": str(found), "supported": str(DIRECTORY_FORMAT)},
         )
     try:
+        # All of them, or a half-written {} would pass for a directory that was never used.
+        if fields.keys() != {known.name for known in dataclass_fields(StoreState)}:
+            raise TypeError("wrong fields")
         return _checked(StoreState(**fields))
-    except TypeError as damage:
+    except (TypeError, AttributeError) as damage:
         raise error(Reason.CORRUPTION, f"{path} is not a store state; restore it or the directory.") from damage
 
 

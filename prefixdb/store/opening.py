@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from prefixdb.keycodec import RowKey, namespace_span
 from prefixdb.limits import NAMESPACE_ID_MAX
 from prefixdb.store.directory import (
     ENGINE_NAME,
+    STATE_NAME,
     DirectoryLock,
     StoreState,
     engine_files,
@@ -38,6 +40,9 @@ END_OF_KEYS: RowKey = namespace_span(NAMESPACE_ID_MAX).end
 
 FLOOR_SECONDS_MAX = 60.0
 """An idle store writes the clock's floor this often; a busy one with every change."""
+
+_EMPTY_LOG_BYTES = 256
+"""The log of a directory whose creation was cut off holds the first commit at most."""
 
 _CLOSE_SECONDS_MAX = 30.0
 
@@ -63,7 +68,7 @@ class OpenDirectory:
             if self.engine_dir.exists() and any(self.engine_dir.iterdir()):
                 raise error(
                     Reason.CORRUPTION,
-                    f"{self.engine_dir} has files but {self.data_dir} has no store-state.json; restore it. "
+                    f"{self.engine_dir} has files but {self.data_dir} has no {STATE_NAME}; restore it. "
                     "Nothing was changed.",
                 )
             # Written first: whoever finds it incomplete knows that nothing was ever acknowledged here.
@@ -71,6 +76,8 @@ class OpenDirectory:
             write_state(self.data_dir, state)
         if state.complete:
             rehearse(self._opener, self.data_dir, state, self._options)
+        else:
+            self._clear_unfinished()
         raise_floor: Callable[[int], None] | None = getattr(clock, "raise_floor", None)
         if raise_floor is not None:
             raise_floor(state.clock_floor_ms)
@@ -226,6 +233,19 @@ class OpenDirectory:
             return
         except ValueError:
             path.unlink()
+
+    def _clear_unfinished(self) -> None:
+        """Remove what a creation that was cut off has left; only what cannot be anybody's rows."""
+        if not self.engine_dir.exists():
+            return
+        log_bytes = sum(path.stat().st_size for path in self.engine_dir.glob("*.log"))
+        if log_bytes > _EMPTY_LOG_BYTES or any(self.engine_dir.glob("*.sst")):
+            raise error(
+                Reason.CORRUPTION,
+                f"{self.data_dir / STATE_NAME} says that {self.engine_dir} was never finished, but it holds rows. "
+                "Nothing was changed.",
+            )
+        shutil.rmtree(self.engine_dir)
 
     def _first_commit(self, engine: Engine) -> None:
         """Leave sequence 0: a view of a database at 0 can lose keys in a compaction (fixed in RocksDB 9.10)."""

@@ -78,8 +78,10 @@ def _open_shadow(opener: EngineOpener, shadow: Path, engine_dir: Path, options: 
         if isinstance(failure, PrefixdbError):
             raise
         detail = str(failure).replace(str(shadow), str(engine_dir))
-        # Opening texts hold file names, sizes and checksums, never keys or values.
-        raise error(Reason.CORRUPTION, f"{engine_dir} cannot be opened: {detail}. {_REMEDY}") from failure
+        # Opening texts hold file names, sizes and checksums, never keys or values. Of a damaged log they say nothing.
+        logs = ", ".join(sorted(path.name for path in shadow.glob("*.log")))
+        suspects = "" if any(kind in detail for kind in (".sst", "MANIFEST", ".log")) else f" (write-ahead log: {logs})"
+        raise error(Reason.CORRUPTION, f"{engine_dir} cannot be opened: {detail}{suspects}. {_REMEDY}") from failure
 
 
 def _check_content(engine: Engine, engine_dir: Path, state: StoreState) -> None:
