@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         NOTE,
-        'Every error is a gRPC status with `google.rpc.ErrorInfo{reason, domain: "prefixdb", metadata}` in its details, and',
-        "`google.rpc.RetryInfo` exactly when a retry can help. Python raises the class from `prefixdb.errors`.",
+        'Every error is a gRPC status with `google.rpc.ErrorInfo{reason, domain: "prefixdb", metadata}` in its',
+        "details, and `google.rpc.RetryInfo` exactly when a retry can help. Python raises the class of `prefixdb.errors`.",
         "",
         "| reason | number | status | retry | Python | meaning |",
         "|---|---|---|---|---|---|",
@@ -39,9 +40,8 @@ def errors_page() -> str:
     for reason in errors.Reason:
         facts = reason.value
         retry = "yes" if facts.retryable else "no"
-        lines.append(
-            f"| `{reason.name}` | {facts.number} | {facts.code.name} | {retry} | `{facts.error.__name__}` | {facts.summary} |"
-        )
+        cells = (f"`{reason.name}`", facts.number, facts.code.name, retry, f"`{facts.error.__name__}`", facts.summary)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -50,7 +50,7 @@ def limits_page() -> str:
     lines = ["# Limits", NOTE, "From `prefixdb/limits.py`; the unit is the last word of the name.", ""]
     lines += ["| limit | value | why |", "|---|---|---|"]
     body = ast.parse(inspect.getsource(limits)).body
-    for node, following in zip(body, body[1:], strict=False):
+    for node, following in itertools.pairwise(body):
         if not (isinstance(node, ast.Assign) and isinstance(following, ast.Expr)):
             continue
         if not isinstance(following.value, ast.Constant) or not isinstance(node.targets[0], ast.Name):
@@ -93,9 +93,9 @@ def configuration_page() -> str:
         [
             "# Configuration",
             NOTE,
-            "`prefixdb serve --config F` reads TOML. A flag beats a variable `PREFIXDB_SECTION__KEY`, which beats the file, which",
-            "beats the default. An unknown key is an error. `prefixdb config check` prints every value and where it came from;",
-            "`prefixdb config init` writes this file:",
+            "`prefixdb serve --config F` reads TOML. A flag beats a variable `PREFIXDB_SECTION__KEY`, which beats the file,",
+            "which beats the default. An unknown key is an error. `prefixdb config check` prints every value and where it",
+            "came from; `prefixdb config init` writes this file:",
             "",
             "```toml",
             config.init_text().rstrip(),
