@@ -3,8 +3,8 @@
 Method: requests are generated from the compiled descriptors. Every field of every request of every method is filled
 with what belongs to the other tenant (its id, name, keys, token ids, page tokens), alone and together, and sent with
 tokens of a member and of a guardian of the first tenant. The other tenant's secrets are words that no request contains:
-they must be in no answer and no error, and everything of it must be as it was. A refusal must not tell whether its target
-exists: it is compared byte for byte with the refusal for a namespace that does not.
+they must be in no answer and no error, and everything of it must be as it was. A refusal must not tell whether its
+target exists: it is compared byte for byte with the refusal for a namespace that does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Goal: an open stream outlives neither its token nor its namespace nor its client's patience, by a second at most.
 
 Method: a real server; streams are opened and held in every way they can be held (idle, between pages, blocked in a
-write to a client that does not read), then the ground is taken from under them. The measured time runs from the moment the
-act returns to the end of the call as the client sees it, or as the server's own registry of streams does.
+write to a client that does not read), then the ground is taken from under them. The measured time runs from the moment
+the act returns to the end of the call as the client sees it, or as the server's own registry of streams does.
 """
 
 from __future__ import annotations
