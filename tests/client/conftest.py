@@ -1,0 +1,34 @@
+"""Fixtures of the client's tests: a namespace of one's own on a real server, and a server that plays a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from prefixdb.testing import Namespace, ServerProcess
+from tests.support.scripted_server import ScriptedServer
+
+
+@pytest.fixture
+def place(prefixdb_server: ServerProcess) -> Namespace:
+    """A new, empty namespace and a token that may write in it."""
+    return prefixdb_server.create_namespace()
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A real server that the test may stop, kill and start again."""
+    server = ServerProcess(tmp_path_factory.mktemp("own"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    """A server that answers what the test tells it to."""
+    with ScriptedServer() as server:
+        yield server

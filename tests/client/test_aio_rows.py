@@ -1,0 +1,185 @@
+"""Goal: single rows and many of them are read and written as the interface promises, types and errors included.
+
+Method: a real server in a process of its own; every test has a namespace of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from prefixdb.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    KeyNotFoundError,
+    Reason,
+)
+from prefixdb.limits import BATCH_KEYS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
+from prefixdb.testing import Namespace
+from tests.client.harness import async_test
+
+
+@async_test
+async def test_what_was_put_is_read_back_byte_for_byte(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        for key, value in [
+            (b"k", b""),
+            (b"\x00\xff", bytes(range(256))),
+            ("schlüssel", b"v"),
+            (b"z" * KEY_BYTES_MAX, b"1"),
+        ]:
+            await db.put(key, value)
+            assert await db.get(key) == value
+        assert await db.get("schlüssel".encode()) == b"v", "text keys are their UTF-8 bytes"
+
+
+@async_test
+async def test_a_missing_key_is_none_or_a_key_error_but_never_empty(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        assert await db.get("absent") is None
+        assert await db.get_row("absent") is None
+        assert not await db.exists("absent")
+        with pytest.raises(KeyNotFoundError) as caught:
+            await db["absent"]
+        assert isinstance(caught.value, KeyError)
+        assert "absent" not in str(caught.value), "a key is in no message"
+        await db.put("there", b"")
+        assert await db["there"] == b""
+        assert await db.exists("there")
+
+
+@async_test
+async def test_a_row_carries_version_and_remaining_lifetime(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        version = await db.put("a", b"1", ttl=timedelta(minutes=1))
+        row = await db.get_row("a")
+        assert row is not None
+        assert (row.key, row.value, row.version) == (b"a", b"1", version)
+        assert row.ttl is not None
+        assert 30 < row.ttl <= 60
+        assert await db.put("a", b"2") > version
+        again = await db.get_row("a")
+        assert again is not None
+        assert again.ttl is None, "a put without a lifetime takes the old one away"
+        assert "'1'" not in repr(row) and "b'a'" not in repr(row)
+
+
+@async_test
+async def test_a_lifetime_ends(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        await db.put("short", b"1", ttl=0.001)
+        while await db.get("short") is not None:
+            pass
+        assert await db.count() == 0
+
+
+@async_test
+async def test_conditions_hold_or_refuse_and_tell_the_present_version(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        first = await db.put("a", b"1", if_absent=True)
+        for refused in (
+            {"if_absent": True},
+            {"if_version": first + 1000},
+            {"if_value": b"other"},
+        ):
+            with pytest.raises(ConflictError) as caught:
+                await db.put("a", b"x", **refused)
+            assert caught.value.metadata["current_version"] == str(first)
+        with pytest.raises(ConflictError) as caught:
+            await db.put("b", b"x", if_exists=True)
+        assert caught.value.metadata["current_version"] == "0"
+        assert await db.get("a") == b"1"
+        second = await db.put("a", b"2", if_version=first)
+        third = await db.put("a", b"3", if_value=b"2")
+        fourth = await db.put("a", b"4", if_exists=True)
+        assert first < second < third < fourth
+        with pytest.raises(ConflictError):
+            await db.delete("a", if_version=first)
+        assert await db.exists("a")
+        await db.delete("a", if_version=fourth)
+        assert not await db.exists("a")
+        await db.delete("a")
+
+
+@async_test
+async def test_get_many_returns_what_exists_under_the_keys_as_they_were_passed(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        await db.put("a", b"1")
+        await db.put("b", b"2")
+        assert await db.get_many(["a", "missing", "b", "a"]) == {"a": b"1", "b": b"2"}
+        assert await db.get_many([b"a"]) == {b"a": b"1"}
+        assert await db.get_many([]) == {}
+
+
+@async_test
+async def test_get_many_goes_beyond_what_one_call_carries(place: Namespace) -> None:
+    """Both limits: more keys than a call may name, and values of more bytes than an answer may carry."""
+    async with place.connect_async(deadline_s=30) as db:
+        count = BATCH_KEYS_MAX + 1
+        await db.put_many((f"n{number}", b"%d" % number) for number in range(count))
+        found = await db.get_many([f"n{number}" for number in range(count)])
+        assert found == {f"n{number}": b"%d" % number for number in range(count)}
+        large = bytes(VALUE_BYTES_MAX)
+        await db.put_many((f"big{number}", large) for number in range(20))
+        found = await db.get_many([f"big{number}" for number in range(20)])
+        assert len(found) == 20
+        assert set(found.values()) == {large}
+
+
+@async_test
+async def test_numbered_databases_are_apart_and_share_the_connection(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        await db.put("k", b"zero")
+        await db.database(3).put("k", b"three")
+        assert await db.get("k") == b"zero"
+        assert await db.database(3).get("k") == b"three"
+        assert await db.database(65535).get("k") is None
+        for wrong in (-1, 65536):
+            with pytest.raises(InvalidArgumentError):
+                db.database(wrong)
+
+
+@async_test
+async def test_wrong_types_are_refused_with_advice_before_anything_is_sent(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        with pytest.raises(TypeError, match=r"encode\(\)"):
+            await db.put("k", "text")
+        with pytest.raises(TypeError, match="str or bytes"):
+            await db.put(7, b"v")
+        with pytest.raises(TypeError, match="seconds"):
+            await db.put("k", b"v", ttl="1h")
+        for lifetime in (0, -1, float("nan"), float("inf"), timedelta(0)):
+            with pytest.raises(InvalidArgumentError) as caught:
+                await db.put("k", b"v", ttl=lifetime)
+            assert caught.value.reason is Reason.BAD_FIELD
+        with pytest.raises(InvalidArgumentError, match="one condition"):
+            await db.put("k", b"v", if_absent=True, if_version=1)
+        with pytest.raises(InvalidArgumentError):
+            await db.put("k", b"v", if_version=0)
+        assert not await db.exists("k")
+
+
+@async_test
+async def test_what_the_server_refuses_is_typed_and_keeps_the_grpc_error(place: Namespace) -> None:
+    async with place.connect_async() as db:
+        for reason, key, value in [
+            (Reason.KEY_EMPTY, b"", b"v"),
+            (Reason.KEY_TOO_LARGE, b"k" * (KEY_BYTES_MAX + 1), b"v"),
+            (Reason.VALUE_TOO_LARGE, b"k", bytes(VALUE_BYTES_MAX + 1)),
+        ]:
+            with pytest.raises(InvalidArgumentError) as caught:
+                await db.put(key, value)
+            assert caught.value.reason is reason
+            assert isinstance(caught.value, ValueError)
+            assert caught.value.__cause__ is not None
+
+
+@async_test
+async def test_no_repr_shows_a_token(place: Namespace) -> None:
+    token = place.token_file.read_text()
+    async with place.connect_async() as db:
+        await db.put("k", b"v")
+        shown = " ".join(map(repr, [db, db.options, db.batch(), db.pipeline(), vars(db)]))
+        assert token not in shown
+        assert place.server.endpoint in repr(db)
