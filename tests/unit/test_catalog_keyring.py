@@ -68,6 +68,20 @@ def test_rotation_signs_with_a_new_key_and_old_tokens_live_to_their_end(world):
     assert len(world.keyring.verifying_keys()) == 1 and world.keyring.find(old.stem) is None
 
 
+def test_a_retired_key_never_signs_again_even_when_its_file_is_still_there(world, caplog):
+    retired = []
+    for _ in range(4):  # Key ids are random, so the retired ones come before and after the one that signs.
+        path = key_file(world)
+        retired.append((path, path.read_bytes()))
+        world.keyring.rotate()
+    kid = world.keyring.signing_kid
+    for path, pem in retired:
+        write_secret(path, pem)
+        world.reopen()
+        assert world.keyring.signing_kid == kid
+    assert caplog.text == ""
+
+
 def test_a_private_file_of_another_key_is_refused_at_start(world):
     write_secret(key_file(world), pem_of(Ed25519PrivateKey.generate()))
     with pytest.raises(PrefixdbError) as caught:

@@ -19,7 +19,7 @@ from prefixdb.catalog.manifest import waiting_report
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Guardian
 from prefixdb.errors import Reason, error
-from prefixdb.keycodec import data_key
+from prefixdb.keycodec import data_key, namespace_span
 from prefixdb.store.base import Commit, Put
 from tests.support.catalog import assert_reload_is_equal, picture, put_into, reason_of, reclaim_by_hand
 from tests.support.clocks import HeldClock
@@ -205,6 +205,22 @@ def test_a_number_whose_range_holds_any_row_even_an_expired_one_is_refused(regis
     store.commit(Commit((Put(data_key(9, 3, b"k"), b"v", expires_at_ms),)))
     assert reason_of(registry.create, "acme", namespace_id=9) is Reason.NAMESPACE_NOT_EMPTY
     assert registry.find("acme") is None
+
+
+def test_a_banned_number_is_refused_even_when_its_rows_are_gone_already(registry, store):
+    namespace_id = registry.create("acme").id
+    registry.ban(namespace_id, by="x")
+    store.reclaim_span(namespace_span(namespace_id), on_progress=lambda _: None, stop=lambda: False)
+    assert reason_of(registry.create, "beta", namespace_id=namespace_id) is Reason.NAMESPACE_NOT_EMPTY
+
+
+def test_a_row_that_something_else_changed_is_never_overwritten(registry, store):
+    record = registry.create("acme")
+    key = schema.namespace_key(record.id)
+    foreign = schema.encode_namespace(replace(record, labels={"by": "another"}))
+    store.commit(Commit((Put(key, foreign),)))
+    assert reason_of(registry.ban, record.id, by="x") is Reason.INTERNAL
+    assert store.get(key).payload == foreign and registry.get(record.id) == record
 
 
 def test_two_live_namespaces_cannot_share_a_name(registry):

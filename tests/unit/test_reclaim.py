@@ -236,6 +236,7 @@ def test_pinned_files_are_waited_for_and_named_by_number(bench):
     bench.registry.ban(doomed, by="x")
     bench.reclaimer.run_once()
     assert "2 old files" in bench.reclaimer.report(doomed).detail
+    assert bench.reclaimer._idle_ms() == reclaim.BACKOFF_MS_FIRST
     bench.store.pinned = ()
     assert bench.reclaimer.run_once() is False  # Its time has not come.
     bench.clock.advance(reclaim.BACKOFF_MS_FIRST)
@@ -283,13 +284,20 @@ def test_progress_only_grows_and_listeners_are_not_flooded(bench):
     assert done == sorted(done) and all(report.bytes_done <= report.bytes_total for report in seen)
 
 
-def test_progress_is_told_again_after_the_interval(bench):
+def test_progress_is_told_again_after_the_interval_and_never_runs_backwards(bench):
     doomed = bench.tenant("doomed")
-    bench.store.steps = [ReclaimProgress(1000, done) for done in range(5)]
+    size = bench.store.span_size(namespace_span(doomed))
+    bench.store.steps = [ReclaimProgress(1000, done) for done in (0, 300, 200, 700, 100)]
     bench.registry.ban(doomed, by="x")
+    seen = []
+    bench.reclaimer.add_listener(lambda n: seen.append(bench.reclaimer.report(n)))
     bench.reclaimer.add_listener(lambda n: bench.clock.advance(reclaim.PROGRESS_INTERVAL_MS))
     bench.reclaimer.run_once()
-    assert [phase for _, phase in bench.told].count(P.RECLAIMING) == 1 + 5 + 2  # Phase, steps, the store's own.
+    assert [report.phase for report in seen].count(P.RECLAIMING) == 1 + 5 + 2  # Phase, steps, the store's own.
+    done = [report.bytes_done for report in seen]
+    assert done == sorted(done) and 700 in done
+    final = bench.reclaimer.report(doomed)
+    assert (final.bytes_total, final.bytes_done, final.bytes_freed) == (1000, 1000, size.bytes)
 
 
 def test_a_broken_listener_stops_nothing(bench, caplog):
