@@ -104,7 +104,8 @@ class CommitResult(NamedTuple):
     """What became of one commit.
 
     applied: true when all of it is in the store.
-    version: the commit's version when applied; 0 when it was not, and for a commit without mutations.
+    version: the commit's version when applied; 0 when it was not, and for a commit that mutates nothing: no mutations,
+        or none but deletes of empty spans.
     failed_guard: index of the first guard that did not hold, or -1.
     failed_condition: index of the first condition that did not hold, or -1.
     current_version: version of the row the failed guard or condition named; 0 when the row is absent.

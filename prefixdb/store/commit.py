@@ -88,10 +88,12 @@ class BatchPlanner:
             failed = self._first_failure(commit.conditions)
             if failed is not None:
                 return CommitResult(False, failed_condition=failed[0], current_version=failed[1])
-        if not commit.mutations:
+        # An empty span is left out: its number would be lost with the next flush, and then be given out twice.
+        mutations = [each for each in commit.mutations if type(each) is not DeleteSpan or not each.span.is_empty]
+        if not mutations:
             return CommitResult(True)
-        version = self.sequence + len(commit.mutations)
-        for mutation in commit.mutations:
+        version = self.sequence + len(mutations)
+        for mutation in mutations:
             self._apply(mutation, version)
         self.sequence = version
         return CommitResult(True, version)

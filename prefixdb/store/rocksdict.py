@@ -9,7 +9,9 @@ iterators ignore them), and writes that are refused instead of freezing the proc
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,6 +161,17 @@ class RocksdictStore(LsmStore):
         """
         options = EngineOptions(cache_bytes=cache_bytes, write_buffer_bytes=write_buffer_bytes)
         return cls._open(RocksdictEngine, data_dir, clock=clock, durability=durability, options=options)
+
+
+def _skip_destructors_at_exit() -> None:
+    """Let a forked child end without RocksDB's static destructors: they join threads only the parent has, and crash or
+    hang. Runs in the child; glibc calls what was registered last first, with the exit status."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
+
+
+os.register_at_fork(after_in_child=_skip_destructors_at_exit)
 
 
 def _write_options(sync: bool) -> Any:

@@ -162,15 +162,33 @@ def test_a_newer_format_is_refused_with_both_numbers(image: Path) -> None:
     assert content(image) == before
 
 
-def test_a_creation_that_was_cut_off_is_begun_again(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "data")
-    store.close()
-    path = tmp_path / "data" / "store-state.json"
+def unfinished(data_dir: Path) -> None:
+    path = data_dir / "store-state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"complete": False, "sequence": 0}))
-    (tmp_path / "data" / "db" / "CURRENT").unlink()
+
+
+@pytest.mark.parametrize("missing", ["CURRENT", "MANIFEST", ".log", "db"])
+def test_a_creation_that_was_cut_off_is_begun_again(tmp_path: Path, missing: str) -> None:
+    store = open_store(tmp_path / "live")
+    shutil.copytree(tmp_path / "live", tmp_path / "data")
+    store.close()
+    unfinished(tmp_path / "data")
+    if missing == "db":
+        shutil.rmtree(tmp_path / "data" / "db")
+    else:
+        newest(tmp_path / "data", missing).unlink()
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 1)
     store.close()
+    open_store(tmp_path / "data").close()
+
+
+def test_a_side_file_that_denies_existing_rows_is_refused(image: Path) -> None:
+    unfinished(image)
+    before = content(image)
+    with pytest.raises(DataLossError, match="holds rows"):
+        open_store(image)
+    assert content(image) == before
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b"\xff"])

@@ -132,6 +132,13 @@ class RowConformance:
         assert set(payloads(harness.store)) == {key("a"), key("b")}
         assert put(harness.store, "c").version > result.version
 
+    def test_a_commit_of_empty_spans_only_has_no_version(self, harness: Harness) -> None:
+        before = put(harness.store, "a").version
+        empty = Commit((DeleteSpan(Span(key("a"), key("a"))),))
+        assert harness.store.commit_many([empty, Commit((Delete(key("b")),)), empty])[0] == CommitResult(True)
+        assert harness.store.status().last_version > before
+        assert put(harness.reopen(), "c").version > harness.store.status().last_version - 2
+
     def test_an_inverted_span_is_refused_before_the_store_sees_it(self, harness: Harness) -> None:
         put(harness.store, "a")
         with pytest.raises(InvalidArgumentError):

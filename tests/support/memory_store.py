@@ -21,6 +21,7 @@ from prefixdb.store.base import (
     CommitResult,
     Condition,
     Delete,
+    DeleteSpan,
     Emptiness,
     Exists,
     Put,
@@ -185,7 +186,7 @@ class MemoryStore:
             holds, found = self._holds(condition)
             if not holds:
                 return CommitResult(False, failed_condition=index, current_version=found)
-        if not commit.mutations:
+        if all(isinstance(each, DeleteSpan) and each.span.begin == each.span.end for each in commit.mutations):
             return CommitResult(True)
         self._version += 1
         for mutation in commit.mutations:
