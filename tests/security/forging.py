@@ -150,15 +150,6 @@ def headers(f: Forge) -> dict[str, Callable[[], str]]:
     def signed(header: Any, key: Ed25519PrivateKey | None = None) -> Callable[[], str]:
         return lambda: f.sign(header, f.payload(), key)
 
-    def other_family(algorithm: str) -> str:
-        head = f"{b64(raw(f.header(alg=algorithm)))}.{b64(raw(f.payload()))}".encode()
-        if algorithm == "RS256":
-            made = rsa.generate_private_key(65537, 2048).sign(head, padding.PKCS1v15(), hashes.SHA256())
-        else:
-            made = ec.generate_private_key(ec.SECP256R1()).sign(head, ec.ECDSA(hashes.SHA256()))[:64].ljust(64)
-        return f"{head.decode()}.{b64(made)}"
-
-    text = raw(f.header())
     return {
         **{f"alg {name!r} without a signature": (lambda name=name: unsigned(f, name)) for name in ("none", "None", "")},
         **{f"alg {name!r}": signed(f.header(alg=name)) for name in ("none", "eddsa", "Ed25519", "HS256", "EdDSA ")},
@@ -169,8 +160,8 @@ def headers(f: Forge) -> dict[str, Callable[[], str]]:
         "HS256 with the public key in DER": lambda: f.hmac(public.public_bytes(*der)),
         "HS256 with the public key in PEM": lambda: f.hmac(public.public_bytes(*pem)),
         "HS256 with an empty secret": lambda: f.hmac(b""),
-        "RS256 by a stranger": lambda: other_family("RS256"),
-        "ES256 by a stranger": lambda: other_family("ES256"),
+        "RS256 by a stranger": lambda: other_family(f, "RS256"),
+        "ES256 by a stranger": lambda: other_family(f, "ES256"),
         "kid missing": signed(f.header(kid=MISSING)),
         "kid unknown": signed(f.header(kid="0" * 16)),
         "kid empty": signed(f.header(kid="")),
@@ -196,21 +187,39 @@ def headers(f: Forge) -> dict[str, Callable[[], str]]:
         "b64": signed(f.header(b64=True)),
         "an unknown member": signed(f.header(x=1)),
         "our kid, a stranger's key": signed(f.header(), stranger),
-        "duplicate alg": signed(text[:-1] + b',"alg":"EdDSA"}'),
-        "duplicate kid": signed(b'{"kid":"0000000000000000",' + text[1:]),
-        "utf-16": signed(text.decode().encode("utf-16")),
-        "utf-32": signed(text.decode().encode("utf-32-le")),
-        "byte order mark": signed(b"\xef\xbb\xbf" + text),
-        "not utf-8": signed(text[:-1] + b',"x":"\xff"}'),
-        "a list": signed([f.header()]),
-        "a text": signed("EdDSA"),
-        "null": signed(b"null"),
-        "a number": signed(b"1"),
-        "no json": signed(b"EdDSA"),
-        "cut json": signed(text[:-1]),
-        "two objects": signed(text + text),
-        "nested deeply": signed(b"[" * 1500),
+        **{name: signed(header) for name, header in wrong_header_bytes(f).items()},
     }
+
+
+def wrong_header_bytes(f: Forge) -> dict[str, Any]:
+    """Return headers that are no plain JSON object."""
+    text = raw(f.header())
+    return {
+        "duplicate alg": (text[:-1] + b',"alg":"EdDSA"}'),
+        "duplicate kid": (b'{"kid":"0000000000000000",' + text[1:]),
+        "utf-16": (text.decode().encode("utf-16")),
+        "utf-32": (text.decode().encode("utf-32-le")),
+        "byte order mark": (b"\xef\xbb\xbf" + text),
+        "not utf-8": (text[:-1] + b',"x":"\xff"}'),
+        "a list": ([f.header()]),
+        "a text": ("EdDSA"),
+        "null": (b"null"),
+        "a number": (b"1"),
+        "no json": (b"EdDSA"),
+        "cut json": (text[:-1]),
+        "two objects": (text + text),
+        "nested deeply": (b"[" * 1500),
+    }
+
+
+def other_family(f: Forge, algorithm: str) -> str:
+    """Return a token signed with a key of another family that its header names."""
+    head = f"{b64(raw(f.header(alg=algorithm)))}.{b64(raw(f.payload()))}".encode()
+    if algorithm == "RS256":
+        made = rsa.generate_private_key(65537, 2048).sign(head, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        made = ec.generate_private_key(ec.SECP256R1()).sign(head, ec.ECDSA(hashes.SHA256()))[:64].ljust(64)
+    return f"{head.decode()}.{b64(made)}"
 
 
 def unsigned(f: Forge, algorithm: str) -> str:
@@ -219,9 +228,22 @@ def unsigned(f: Forge, algorithm: str) -> str:
 
 def payloads(f: Forge) -> dict[str, Callable[[], str]]:
     """Return tokens with our good signature over claims that must not be accepted."""
+    made: dict[str, Any] = {
+        f"{name} is {value!r:.40}": f.payload(**{name: value})
+        for name, values in wrong_values(f).items()
+        for value in values
+    }
+    for name in f.payload():
+        made[f"{name} missing"] = f.payload(**{name: MISSING})
+        made[f"{name} in capitals"] = f.payload(**{name: MISSING, name.upper(): f.payload()[name]})
+    made |= wrong_objects(f)
+    return {name: (lambda claims=claims: f.sign(f.header(), encodable(claims))) for name, claims in made.items()}
+
+
+def wrong_values(f: Forge) -> dict[str, list[Any]]:
+    """Return for each claim values it must not have."""
     year = 366 * 24 * 3600
-    text = raw(f.payload())
-    wrong: dict[str, list[Any]] = {
+    return {
         "iss": ["", "other", None, 1, ["prefixdb"]],
         "aud": ["", "other", None, ["prefixdb"], ["prefixdb", "other"]],
         "typ": ["refresh", "JWT", "", None, 1],
@@ -271,13 +293,12 @@ def payloads(f: Forge) -> dict[str, Callable[[], str]]:
         "guardian": ["cluster", "none", "NAMESPACE", "Namespace", "", None, 1, True, ["namespace"]],
         "mint": ["", None, True, 7, "a\nb", "x" * 129],
     }
-    made: dict[str, Any] = {
-        f"{name} is {value!r:.40}": f.payload(**{name: value}) for name, values in wrong.items() for value in values
-    }
-    for name in f.payload():
-        made[f"{name} missing"] = f.payload(**{name: MISSING})
-        made[f"{name} in capitals"] = f.payload(**{name: MISSING, name.upper(): f.payload()[name]})
-    made |= {
+
+
+def wrong_objects(f: Forge) -> dict[str, Any]:
+    """Return payloads that are wrong as a whole: too many claims, or bytes that are no plain JSON object."""
+    text = raw(f.payload())
+    return {
         "an unknown claim": f.payload(admin=True),
         "scope": f.payload(scope="*"),
         "a second namespace": f.payload(namespaces=["0"]),
@@ -307,7 +328,6 @@ def payloads(f: Forge) -> dict[str, Callable[[], str]]:
         "nested deeply": text[:-1] + b',"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
         "a number of a thousand digits": text[:-1].replace(b'"exp":', b'"exp":' + b"9" * 1000) + b"}",
     }
-    return {name: (lambda claims=claims: f.sign(f.header(), encodable(claims))) for name, claims in made.items()}
 
 
 def encodable(claims: Any) -> bytes:
