@@ -83,7 +83,9 @@ class LsmStore:
         self._cursors: weakref.WeakSet[LsmCursor] = weakref.WeakSet()
         self._cursors_lock = threading.Lock()
         self._health = WriteHealth(directory)
-        self._space = SpaceKeeper(directory.engine_dir, self._slot, self.commit, self._open_raw)
+        self._space = SpaceKeeper(
+            directory.engine_dir, self._slot, self.commit, self._open_raw, lambda: self._tombstones
+        )
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._fork_guard = ForkGuard(self._after_fork)

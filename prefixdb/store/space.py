@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,9 @@ from prefixdb.store.slot import EngineSlot
 SAMPLE_ROWS = 1_000
 """Rows read to measure a span that shares files with neighbours: exact up to here, a lower bound beyond."""
 
-STEP_BYTES = 128 * MIB
-"""Bytes of files one compaction step covers: one to two seconds of work, after which a reclaim can be stopped."""
+STEP_BYTES = 512 * MIB
+"""Bytes of files one step covers: five to ten seconds of compaction, after which a reclaim can be stopped. Each step
+also costs a flush and with it a rewrite of the base level (256 MiB), so much smaller steps would double the work."""
 
 PURGE_SECONDS = 2.0
 """How long a reclaim waits for the engine to delete files nobody needs any more; it does so in the background."""
@@ -61,11 +62,13 @@ class SpaceKeeper:
         slot: EngineSlot,
         commit: Callable[[Commit], CommitResult],
         open_raw: Callable[[Span], LsmCursor],
+        range_tombstones: Callable[[], int],
     ) -> None:
         self._engine_dir = engine_dir
         self._slot = slot
         self._commit = commit
         self._open_raw = open_raw
+        self._range_tombstones = range_tombstones
         self._passes: dict[int, _Pass] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -105,7 +108,8 @@ class SpaceKeeper:
         with self._slot.use() as engine:
             live = _live_files(engine)
             _, tables, logs = engine_files(self._engine_dir)
-            hiding = 0 if finished else _memtable_deletes(engine)
+            # Each deletion that waits in memory counts as a byte that may hide something.
+            hiding = 0 if finished else _memtable_deletes(engine) + self._range_tombstones()
         former = finished.files if finished else frozenset()
         found = row_bytes + hiding
         for file in live:
@@ -121,39 +125,58 @@ class SpaceKeeper:
     def _reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
         self._passes.pop(_namespace(span), None)
         held = self._overlapping(span)
-        former = {file.name for file in held} | engine_files(self._engine_dir)[2].keys()
+        former = {file.name for file in held}
         progress = ReclaimProgress(bytes_total=sum(file.size for file in held))
         on_progress(progress)
-        if span.is_empty or stop() or not self._delete(span, stop):
+        if span.is_empty:
             return
+        for step in self._steps(span, held):
+            if stop() or not self._reclaim_step(step, held, former, progress, on_progress, stop):
+                return
+        self._finish(span, former)
+        progress.bytes_done = progress.bytes_total
+        progress.phase = "done" if self._wait_for_purge(span, stop) else "waiting"
+        on_progress(progress)
+
+    def _reclaim_step(
+        self,
+        step: Span,
+        held: Sequence[LiveFile],
+        former: set[str],
+        progress: ReclaimProgress,
+        on_progress: Callable[[ReclaimProgress], None],
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Delete and rewrite one piece; return false when stopped before it was finished.
+
+        Each piece has a tombstone of its own: one over the whole span would pull every file of it into one compaction.
+        """
+        progress.phase = "deleting"
+        on_progress(progress)
+        if not self._delete(step, stop):
+            return False
+        former |= engine_files(self._engine_dir)[2].keys()
 
         progress.phase = "flushing"
         on_progress(progress)
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             engine.flush()
         if stop():
-            return
+            return False
 
         progress.phase = "compacting"
-        sizes = {file.name: file.size for file in held}
-        for step in self._steps(span):
-            with self._slot.use() as engine, translated(Doing.MAINTAIN):
-                rewritten = {file.name for file in _live_files(engine) if _overlaps(file, step)}
-                former |= rewritten
-                engine.compact(step.begin, step.end)
-                live = {file.name for file in _live_files(engine)}
-            if rewritten & live:
-                # The engine's call reports no failure, so look whether it did anything.
-                raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
-            progress.bytes_done = sum(size for name, size in sizes.items() if name not in live)
-            on_progress(progress)
-            if stop():
-                return
-
-        self._finish(span, former)
-        progress.bytes_done = progress.bytes_total
-        progress.phase = "done" if self._wait_for_purge(span, stop) else "waiting"
         on_progress(progress)
+        with self._slot.use() as engine, translated(Doing.MAINTAIN):
+            rewritten = {file.name for file in _live_files(engine) if _overlaps(file, step)}
+            former |= rewritten
+            engine.compact(step.begin, step.end)
+            live = {file.name for file in _live_files(engine)}
+        if rewritten & live:
+            # The engine's call reports no failure, so look whether it did anything.
+            raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
+        progress.bytes_done = sum(file.size for file in held if file.name not in live)
+        on_progress(progress)
+        return True
 
     def _delete(self, span: Span, stop: Callable[[], bool]) -> bool:
         """Commit the range delete, waiting out write stalls; return false when stopped."""
@@ -169,9 +192,9 @@ class SpaceKeeper:
                 return True
         return False
 
-    def _steps(self, span: Span) -> list[Span]:
+    def _steps(self, span: Span, held: Sequence[LiveFile]) -> list[Span]:
         """Cut the span at file boundaries into pieces of about ``STEP_BYTES``; together they are the whole span."""
-        files = sorted(self._overlapping(span), key=lambda file: file.first_key)
+        files = sorted(held, key=lambda file: file.first_key)
         cuts = [span.begin]
         gathered = 0
         for file in files:
@@ -244,7 +267,7 @@ def _live_files(engine: Engine) -> list[LiveFile]:
 
 
 def _memtable_deletes(engine: Engine) -> int:
-    """Return how many deletions wait in memory, each counted as a byte that may hide something."""
+    """Return how many deletions of single rows wait in memory; the engine does not count those of ranges."""
     return engine.property_int("rocksdb.num-deletes-active-mem-table") + engine.property_int(
         "rocksdb.num-deletes-imm-mem-tables"
     )
