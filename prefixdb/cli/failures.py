@@ -5,6 +5,7 @@
 2    the command line cannot be right
 3    stored data is damaged
 64+n the gRPC status code n otherwise: 78 is UNAVAILABLE, 80 UNAUTHENTICATED
+66   this machine: a file cannot be read or written, standard output is full or closed
 130  interrupted;  141  nobody reads standard output any more
 """
 
@@ -24,6 +25,7 @@ EXIT_USAGE = 2
 EXIT_DAMAGED = 3
 EXIT_CODE_BASE = 64
 EXIT_INTERNAL = EXIT_CODE_BASE + 13
+EXIT_LOCAL = EXIT_CODE_BASE + 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -101,6 +103,15 @@ def say_usage(failure: click.ClickException, *, as_json: bool) -> None:
     click.echo(f"prefixdb: {message}", err=True)
     if help_hint is not None:
         click.echo(f"  next: {help_hint}", err=True)
+
+
+def say_local(message: str, *, as_json: bool) -> int:
+    """Write what is wrong on this machine to standard error, and return the exit status."""
+    if as_json:
+        _write_json({"code": "LOCAL", "message": message, "next": None, "exit_status": EXIT_LOCAL})
+    else:
+        click.echo(f"prefixdb: {message}", err=True)
+    return EXIT_LOCAL
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

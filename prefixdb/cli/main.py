@@ -35,6 +35,10 @@ COMMANDS = {
 }
 
 
+class _NobodyReadsError(Exception):
+    """Standard output was closed by its reader, as ``head`` does."""
+
+
 class Program(Group):
     """The top of the command line, with the exit statuses of ``failures``."""
 
@@ -52,11 +56,21 @@ class Program(Group):
             return super().main(arguments, prog_name, complete_var, False, **extra)
         sys.exit(self._run(arguments, prog_name, complete_var, extra))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that went away is told apart here, before click makes a success of it."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as failure:
+            raise _NobodyReadsError from failure
+        return result
+
     def _run(self, arguments: list[str], prog_name: str | None, complete_var: str | None, extra: Any) -> int:
         as_json = failures.wants_json(arguments)
+        if sys.stdout is None:
+            return failures.say_local("Standard output is closed; send it to /dev/null instead.", as_json=as_json)
         try:
             status = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
             return status if isinstance(status, int) else 0
         except PrefixdbError as failure:
             failures.say_failure(failure, as_json=as_json)
@@ -70,9 +84,13 @@ class Program(Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("prefixdb: interrupted.", err=True)
             return failures.EXIT_INTERRUPTED
-        except BrokenPipeError:
+        except _NobodyReadsError:
             failures.give_up_stdout()
             return failures.EXIT_BROKEN_PIPE
+        except OSError as failure:
+            failures.give_up_stdout()
+            where = f"{failure.filename}: " if failure.filename else "a file or standard output: "
+            return failures.say_local(f"{where}{failure.strerror or failure}.", as_json=as_json)
         except Exception:  # noqa: BLE001 - shown whole, and given the exit status of an internal error
             # Python's own status for this would be 1, which means "not found" here.
             traceback.print_exc()

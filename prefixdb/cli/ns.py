@@ -24,11 +24,6 @@ def ns() -> None:
     """
 
 
-ns.add_command(ban)
-ns.add_command(unban)
-ns.add_command(report)
-
-
 @ns.command("create")
 @click.argument("name")
 @click.option("--id", "number", type=click.IntRange(1, 2**64 - 2), metavar="N", help="Ask for this id; else random.")
@@ -144,3 +139,9 @@ def resume(namespace: int | str) -> None:
     if settings.json:
         put_json(namespace_json(changed))
     say(settings, f"Namespace {changed.name} is active.")
+
+
+# Last, so that the help goes from the beginning of a namespace to its end.
+ns.add_command(ban)
+ns.add_command(unban)
+ns.add_command(report)

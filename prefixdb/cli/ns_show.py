@@ -84,9 +84,9 @@ def put_report(settings: Settings, report: ReclaimReport) -> None:
         "reclaim after": instant(report.reclaim_after),
         "started": instant(report.started_at),
         "finished": instant(report.finished_at),
-        "freed": f"about {size(report.bytes_freed)}, {report.rows_dropped:,} rows",
     }
     if report.done:
+        words["freed"] = f"about {size(report.bytes_freed)}, {report.rows_dropped:,} rows"
         found = f"{report.proof_rows_found} rows, {report.proof_bytes_found} bytes left in the whole range"
         words["proof"] = found
     put_facts(settings, report_json(report), words)

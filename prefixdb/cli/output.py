@@ -72,11 +72,22 @@ def put_table(
     Console(no_color=settings.no_color, highlight=False).print(table)
 
 
+def put_bytes(data: bytes) -> None:
+    """Write all of these bytes to standard output.
+
+    Under PYTHONUNBUFFERED the stream is the raw file, whose ``write`` may take a part and say so only by its result.
+    """
+    stream = sys.stdout.buffer
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+    stream.flush()
+
+
 class Lines:
     """Many lines to standard output, in chunks; ``click.echo`` for each would flush for each."""
 
     def __init__(self) -> None:
-        self._stream = sys.stdout.buffer
         self._gathered: list[str] = []
         self._at_once = 1 if stdout_is_terminal() else 500
 
@@ -89,6 +100,5 @@ class Lines:
     def flush(self) -> None:
         """Write what is gathered."""
         if self._gathered:
-            self._stream.write(("\n".join(self._gathered) + "\n").encode("utf-8", "surrogateescape"))
+            put_bytes(("\n".join(self._gathered) + "\n").encode("utf-8", "surrogateescape"))
             self._gathered.clear()
-        self._stream.flush()

@@ -12,7 +12,7 @@ from prefixdb.cli.arguments import read_secret_line
 from prefixdb.cli.base import given_flags, group
 from prefixdb.cli.output import put_json, put_table, say
 from prefixdb.cli.session import confirm
-from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.settings import Settings, load_settings, usage_errors
 from prefixdb.client.profiles import (
     Profile,
     check_name,
@@ -35,8 +35,9 @@ def profile() -> None:
 @profile.command("list")
 def list_() -> None:
     """List the profiles; the current one is marked."""
-    settings = load_settings()
-    known = load_profiles()
+    settings = load_settings_without_profile()
+    with usage_errors():
+        known = load_profiles()
     if settings.json:
         for name, item in sorted(known.profiles.items()):
             values = {key: str(value) if isinstance(value, Path) else value for key, value in _values(item).items()}
@@ -64,7 +65,8 @@ def list_() -> None:
 def use(name: str) -> None:
     """Make NAME the profile that is used when none is named."""
     settings = load_settings_without_profile()
-    use_profile(name)
+    with usage_errors():
+        use_profile(name)
     say(settings, f"Profile {name} is current now.")
 
 
@@ -81,9 +83,10 @@ def set_(context: click.Context, name: str, current: bool) -> None:
     another file stays where it is and is only named.
     """
     settings = load_settings_without_profile()
-    check_name(name)
-    known = load_profiles().profiles
-    changes = _changes(name, settings, given_flags(context))
+    with usage_errors():
+        check_name(name)
+        known = load_profiles().profiles
+        changes = _changes(name, settings, given_flags(context))
     if not changes and name not in known:
         raise click.UsageError("Nothing to keep: give at least --endpoint or --token-file.")
     save_profile(name, dataclasses.replace(known.get(name, Profile()), **changes), make_current=current)
@@ -96,7 +99,8 @@ def set_(context: click.Context, name: str, current: bool) -> None:
 def remove(name: str) -> None:
     """Remove profile NAME and the token that was stored with it."""
     settings = load_settings_without_profile()
-    load_profile(name)
+    with usage_errors():
+        load_profile(name)
     stored = credentials_path(name).exists()
     token = "its stored token" if stored else "no stored token"
     confirm(settings, f"This removes profile {name} and {token}; it cannot be undone.", name)

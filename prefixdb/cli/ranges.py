@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import click
 
 from prefixdb.cli.base import command
-from prefixdb.cli.failures import EXIT_NOT_FOUND
-from prefixdb.cli.output import Lines, put_json, say
+from prefixdb.cli.output import Lines, put_json
 from prefixdb.cli.session import connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import decode_argument, encode_output, json_bytes, number
+from prefixdb.errors import KeyNotFoundError, Reason
 
 _PREFIX = click.option("--prefix", metavar="KEY", help="Only keys that begin so.")
 _START = click.option("--start", metavar="KEY", help="From this key on.")
@@ -91,8 +91,7 @@ def count(prefix: str | None, start: str | None, end: str | None) -> None:
 
 @command("mget")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.pass_context
-def mget(context: click.Context, keys: tuple[str, ...]) -> None:
+def mget(keys: tuple[str, ...]) -> None:
     """Print the rows of several KEYs.
 
     Those that exist are read at one instant: key, tab, value.
@@ -110,5 +109,4 @@ def mget(context: click.Context, keys: tuple[str, ...]) -> None:
     lines.flush()
     missing = sum(name not in found for name in names)
     if missing:
-        say(settings, f"prefixdb: {number(missing, 'key')} of {len(names)} not found.")
-        context.exit(EXIT_NOT_FOUND)
+        raise KeyNotFoundError(Reason.KEY_NOT_FOUND, f"{number(missing, 'key')} of {len(names)} not found.")

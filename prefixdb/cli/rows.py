@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from prefixdb.cli.arguments import DURATION, read_stdin_bytes
 from prefixdb.cli.base import command
-from prefixdb.cli.failures import EXIT_NOT_FOUND
-from prefixdb.cli.output import put_json, say, stdout_is_terminal
+from prefixdb.cli.output import put_bytes, put_json, say, stdout_is_terminal
 from prefixdb.cli.session import confirm, connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import decode_argument, encode_output, escape, json_bytes, number
+from prefixdb.errors import KeyNotFoundError, Reason
 
 
 @command("get")
 @click.argument("key")
-@click.pass_context
-def get(context: click.Context, key: str) -> None:
+def get(key: str) -> None:
     """Print the value of KEY.
 
     Into a pipe or a file go the exact bytes, nothing added; on a terminal they are escaped and end with a newline.
@@ -29,9 +27,8 @@ def get(context: click.Context, key: str) -> None:
     with connected(settings) as db:
         row = db.get_row(decode_argument(key, settings.enc))
     if row is None:
-        say(settings, "prefixdb: there is no such key.")
-        context.exit(EXIT_NOT_FOUND)
-    elif settings.json:
+        raise KeyNotFoundError(Reason.KEY_NOT_FOUND)
+    if settings.json:
         facts = json_bytes("key", row.key, settings.enc) | json_bytes("value", row.value, settings.enc)
         put_json(facts | {"version": row.version, "ttl_s": row.ttl})
     elif settings.enc != "auto":
@@ -39,8 +36,7 @@ def get(context: click.Context, key: str) -> None:
     elif stdout_is_terminal():
         click.echo(escape(row.value))
     else:
-        sys.stdout.buffer.write(row.value)
-        sys.stdout.buffer.flush()
+        put_bytes(row.value)
 
 
 @command("put")

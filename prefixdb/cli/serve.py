@@ -16,13 +16,15 @@ from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import say
 from prefixdb.cli.settings import Settings, load_settings
-from prefixdb.client.profiles import Profile, load_profiles, remove_profile, save_profile, store_token
+from prefixdb.client.profiles import Profile, load_profiles, remove_profile, save_profile
 
 if TYPE_CHECKING:
     from prefixdb.server.app import App
     from prefixdb.server.config import ServerConfig
 
 DEV_PROFILE = "dev"
+DEV_DIRECTORY = "prefixdb-dev-"
+"""How the names of throw-away directories begin; a profile that names one was made here and may be replaced."""
 
 
 @command("serve")
@@ -71,7 +73,11 @@ def serve(
 
 def _run_dev(settings: Settings, overrides: dict[str, object], file: Path | None) -> None:
     """Run a throw-away server, with a profile that lives as long as it does."""
-    directory = Path(tempfile.mkdtemp(prefix="prefixdb-dev-"))
+    old = load_profiles().profiles.get(DEV_PROFILE)
+    if old is not None and not (old.token_file and old.token_file.parent.name.startswith(DEV_DIRECTORY)):
+        message = f"There is a profile {DEV_PROFILE!r} that --dev did not make and will not overwrite; remove it first:"
+        raise click.UsageError(f"{message} prefixdb profile remove {DEV_PROFILE}")
+    directory = Path(tempfile.mkdtemp(prefix=DEV_DIRECTORY))
     overrides |= {
         "server.data_dir": str(directory),
         "server.listen": overrides["server.listen"] or "127.0.0.1:0",
@@ -80,8 +86,7 @@ def _run_dev(settings: Settings, overrides: dict[str, object], file: Path | None
     written: list[Profile] = []
 
     def announce(app: App) -> None:
-        token = (directory / "guardian.token").read_text(encoding="ascii")
-        mine = Profile(endpoint=app.address, token_file=store_token(DEV_PROFILE, token))
+        mine = Profile(endpoint=app.address, token_file=directory / "guardian.token")
         save_profile(DEV_PROFILE, mine)
         written.append(mine)
         _announce(app)

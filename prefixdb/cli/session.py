@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefixdb.cli.arguments import read_secret_line
-from prefixdb.cli.settings import Settings
+from prefixdb.cli.settings import Settings, usage_errors
 from prefixdb.errors import Reason, error
 
 if TYPE_CHECKING:
@@ -44,18 +44,19 @@ def client_options(settings: Settings, *, need_token: bool = True) -> ClientOpti
     elif token_file is None and need_token:
         message = "There is no token: neither --token-file nor PREFIXDB_TOKEN_FILE is set, and no profile has one."
         raise error(Reason.TOKEN_MISSING, message)
-    tls = None
-    if settings.tls_ca or settings.tls_cert or settings.tls_key:
-        tls = TlsOptions(ca=settings.tls_ca, cert=settings.tls_cert, key=settings.tls_key)
-    return ClientOptions(
-        endpoint=normal_endpoint(settings.endpoint),
-        token=token,
-        token_file=token_file,
-        database=settings.database,
-        tls=tls,
-        insecure=settings.insecure,
-        deadline_s=settings.timeout,
-    )
+    with usage_errors():
+        tls = None
+        if settings.tls_ca or settings.tls_cert or settings.tls_key:
+            tls = TlsOptions(ca=settings.tls_ca, cert=settings.tls_cert, key=settings.tls_key)
+        return ClientOptions(
+            endpoint=normal_endpoint(settings.endpoint),
+            token=token,
+            token_file=token_file,
+            database=settings.database,
+            tls=tls,
+            insecure=settings.insecure,
+            deadline_s=settings.timeout,
+        )
 
 
 def confirm(settings: Settings, what: str, word: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import click
 
 from prefixdb.cli.base import given_flags
 from prefixdb.client.profiles import Profile, load_profile, load_profiles
+from prefixdb.errors import InvalidArgumentError
 
 DEFAULT_ENDPOINT = "127.0.0.1:7311"
 DEFAULT_TIMEOUT_S = 5.0
@@ -109,22 +111,32 @@ _IN_PROFILE = {"timeout": "timeout_s"}
 """Settings that a profile has under another name."""
 
 
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn what is wrong with the settings into a usage error: nothing was sent yet."""
+    try:
+        yield
+    except InvalidArgumentError as failure:
+        raise click.UsageError(failure.message) from failure
+
+
 def load_settings(context: click.Context | None = None, *, use_profiles: bool = True) -> Settings:
     """Return the settings of this run; without ``use_profiles`` only from flags and variables.
 
     Raises:
-        click.UsageError: a flag or a variable has a value that cannot be.
-        PrefixdbError: the profile does not exist, or the file of profiles is damaged.
+        click.UsageError: a flag or a variable has a value that cannot be, the profile does not exist, or the file of
+            profiles is damaged.
     """
     context = context or click.get_current_context()
     flags = given_flags(context)
     name = flags.get("profile") or os.environ.get("PREFIXDB_PROFILE") or None
     source = "flag --profile" if "profile" in flags else "variable PREFIXDB_PROFILE"
-    if not use_profiles:
-        name = None
-    elif name is None:
-        name, source = load_profiles().current, "current profile"
-    profile = load_profile(name) if name is not None else Profile()
+    with usage_errors():
+        if not use_profiles:
+            name = None
+        elif name is None:
+            name, source = load_profiles().current, "current profile"
+        profile = load_profile(name) if name is not None else Profile()
     found = {"profile": Setting(name, source if name is not None else "default")}
     for setting, (parse, default) in _PARSERS.items():
         found[setting] = _resolve(setting, parse, default, flags, (name, profile))

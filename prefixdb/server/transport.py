@@ -38,6 +38,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    # The library's overload protection counts calls it has not yet freed, not those that are open on the wire: a client
+    # that keeps to the limit had a fifth of its calls refused (RST_STREAM, REFUSED_STREAM). Measured without it: 1.7
+    # million resets in 5 s leave others' p50 at 2 ms and memory where it was, the same as with it.
+    ("grpc.http.overload_protection", 0),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS_MAX),
     ("grpc.max_connection_idle_ms", IDLE_MS_MAX),
     ("grpc.max_connection_age_ms", AGE_MS_MAX),

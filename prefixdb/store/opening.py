@@ -39,6 +39,9 @@ log = logging.getLogger("prefixdb.store")
 END_OF_KEYS: RowKey = namespace_span(NAMESPACE_ID_MAX).end
 """Above every row of every namespace: id 2^64-1 is never issued."""
 
+_CREATION_KEY = RowKey(namespace_span(0).begin[:1])
+"""Below every namespace, next to rows that are always there, so that it stretches no file."""
+
 FLOOR_SECONDS_MAX = 60.0
 """An idle store writes the clock's floor this often; a busy one with every change."""
 
@@ -252,9 +255,9 @@ class OpenDirectory:
         """Leave sequence 0: a view of a database at 0 can lose keys in a compaction (fixed in RocksDB 9.10)."""
         if engine.last_sequence() == 0:
             batch = engine.new_batch()
-            # A row that stays, above every span: the number of a write that leaves nothing behind does not survive a
-            # flush, and a tombstone would make every proof of emptiness look twice.
-            batch.put(END_OF_KEYS, encode_value(b"", 1))
+            # A row that stays: the number of a write that leaves nothing behind does not survive a flush, and a
+            # tombstone would make every proof of emptiness look twice.
+            batch.put(_CREATION_KEY, encode_value(b"", 1))
             engine.write(batch, True)
 
 
