@@ -44,6 +44,10 @@ STREAMS_RECHECK_MS = 1_000
 PROGRESS_INTERVAL_MS = 200
 """Listeners hear of progress at most so often; of a new phase always."""
 
+EXACT_ROWS_MAX = 1_000_000
+"""Rows of a dropped namespace that are counted for its report, two or three seconds of paced work; of a larger one the
+report says "about"."""
+
 SWEEP_ROWS = 1_000
 """Rows one sweep step looks at: about a millisecond of work."""
 
@@ -243,7 +247,7 @@ class Reclaimer:
     def _reclaim(self, ban: Ban, work: _Work) -> bool:
         span = namespace_span(ban.namespace_id)
         if not ban.reclaim_started_at_ms:
-            size = self._store.span_size(span)
+            size = self._store.span_size(span, exact_rows_max=EXACT_ROWS_MAX)
             ban = self._registry.mark_reclaim_started(ban.namespace_id, size.bytes, size.rows)
         self._show(
             work,

@@ -230,8 +230,12 @@ class Store(Protocol):
     def commit(self, commit: Commit) -> CommitResult:
         """``commit_many`` of one."""
 
-    def span_size(self, span: Span) -> SpanSize:
-        """Return the approximate size of a span. Cheap: file metadata only."""
+    def span_size(self, span: Span, *, exact_rows_max: int = 1_000) -> SpanSize:
+        """Return the approximate size of a span.
+
+        A span of up to ``exact_rows_max`` rows is counted by walking it, about 2 µs a row; of a larger one at least so
+        many are known, and file metadata may tell of more.
+        """
 
     def reclaim_span(
         self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]

@@ -197,8 +197,8 @@ class LsmStore:
 
     # --- space -----------------------------------------------------------------------------------------------------
 
-    def span_size(self, span: Span) -> SpanSize:
-        return self._space.size(span)
+    def span_size(self, span: Span, *, exact_rows_max: int = 1_000) -> SpanSize:
+        return self._space.size(span, exact_rows_max)
 
     def reclaim_span(
         self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]

@@ -32,8 +32,10 @@ from prefixdb.store.engine import Engine, LiveFile
 from prefixdb.store.faults import DISK_RETRY_MS, STALL_RETRY_MS, Doing, translated
 from prefixdb.store.slot import EngineSlot
 
-SAMPLE_ROWS = 1_000
-"""Rows read to measure a span that shares files with neighbours: exact up to here, a lower bound beyond."""
+PACE_ROWS = 1_000
+"""Rows walked at once while measuring; after so many the walk pauses, so that others get the interpreter's lock."""
+
+PACE_SECONDS = 0.000_5
 
 STEP_BYTES = 512 * MIB
 """Bytes of files one step covers: five to ten seconds of compaction, after which a reclaim can be stopped. Each step
@@ -79,15 +81,15 @@ class SpaceKeeper:
                 if type(mutation) is Put:
                     self._passes.pop(namespace_of(mutation.key), None)
 
-    def size(self, span: Span) -> SpanSize:
-        """Return what files say about a span; files shared with neighbours are settled by reading up to 1,000 rows."""
+    def size(self, span: Span, exact_rows_max: int) -> SpanSize:
+        """Return what files say about a span; what shares files with neighbours is settled by walking it."""
         if span.is_empty:
             return SpanSize(0, 0)
         inside = [file for file in self._overlapping(span) if _is_inside(file, span)]
         file_bytes = sum(file.size for file in inside)
         file_rows = sum(max(0, file.entries - file.deletions) for file in inside)
-        rows, row_bytes = self._sample(span, SAMPLE_ROWS)
-        return SpanSize(max(file_bytes, row_bytes), rows if rows < SAMPLE_ROWS else max(rows, file_rows))
+        rows, row_bytes = self._sample(span, exact_rows_max)
+        return SpanSize(max(file_bytes, row_bytes), rows if rows < exact_rows_max else max(rows, file_rows))
 
     def reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
         """See ``Store.reclaim_span``."""
@@ -232,11 +234,14 @@ class SpaceKeeper:
     def _sample(self, span: Span, max_rows: int) -> tuple[int, int]:
         """Return how many rows, expired ones included, and how many bytes of them are in front of the span."""
         cursor = self._open_raw(span)
+        pause = threading.Event()
         rows = size = 0
         try:
-            while rows < max_rows and (page := cursor.fetch(max_rows - rows, MIB)):
+            while rows < max_rows and (page := cursor.fetch(min(max_rows - rows, PACE_ROWS), MIB)):
                 rows += len(page)
                 size += sum(len(row.key) + len(row.payload) for row in page)
+                if rows >= PACE_ROWS:
+                    pause.wait(PACE_SECONDS)
         finally:
             cursor.close()
         return rows, size

@@ -148,6 +148,13 @@ class SpaceConformance:
             assert 400 < size.rows < 600
             harness.store.flush()
 
+    def test_a_span_is_measured_exactly_up_to_as_many_rows_as_asked(self, harness: Harness) -> None:
+        for namespace_id in (NS - 1, NS, NS + 1):
+            fill(harness, namespace_id, 3_000)
+        for _ in range(2):
+            assert harness.store.span_size(namespace_span(NS), exact_rows_max=3_001).rows == 3_000
+            harness.store.flush()
+
     def test_a_reclaimed_span_is_proven_empty_and_its_neighbours_are_whole(self, harness: Harness) -> None:
         keys = {namespace_id: fill(harness, namespace_id, 400) for namespace_id in (NS - 1, NS, NS + 1)}
         harness.store.flush()
