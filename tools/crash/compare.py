@@ -12,6 +12,8 @@ from tools.crash.expect import Issue, Refused, commits
 from tools.lab.rpc import Rpc, RpcError
 
 HISTORY = 30
+NOTE_CHARS_MAX = 300
+VALUE_CHARS_MAX = 1_500
 
 
 class Host(Protocol):
@@ -145,7 +147,7 @@ class Comparer:
         raise self.mismatch("call", "no refusal", failure)
 
     def _note(self, text: str) -> None:
-        self._history.append(f"#{self.operations} t={self._host.now_ms()} {text}")
+        self._history.append(f"#{self.operations} t={self._host.now_ms()} {_cut(text, NOTE_CHARS_MAX)}")
 
     def mismatch(self, what: str, expected: object, found: object) -> MismatchError:
         recent = "\n  ".join(self._history)
@@ -153,5 +155,9 @@ class Comparer:
 
 
 def shown(value: object) -> str:
-    text = str(value).replace("\n", " ")
-    return text if len(text) < 1200 else f"{text[:1200]}… ({len(text)} characters)"
+    """Return a value as one line, cut when it is long."""
+    return _cut(str(value).replace("\n", " ").replace("\\000", ""), VALUE_CHARS_MAX)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"

@@ -135,7 +135,7 @@ class Issue:
         return pb.DeleteResponse(applied=True, version=version)
 
     def write(self, request: pb.WriteRequest, now_ms: int, version: int) -> pb.WriteResponse:
-        """Apply a Write and return its answer; a Write without mutations has version 0."""
+        """Apply a Write and return its answer; one without mutations, or with empty ranges only, has version 0."""
         faults = [fault for mutation in request.mutations for fault in _mutation_faults(mutation)]
         for condition in request.conditions:
             faults += [*_place_faults(condition.database, condition.key), *_test_faults(condition.test)]
@@ -148,7 +148,8 @@ class Issue:
                 return pb.WriteResponse(failed_condition=index, current_version=self._version(place, now_ms))
         for mutation in request.mutations:
             self._mutate(mutation, now_ms, version)
-        return pb.WriteResponse(applied=True, version=version if request.mutations else 0)
+        commits_something = any(not _is_empty_range(mutation) for mutation in request.mutations)
+        return pb.WriteResponse(applied=True, version=version if commits_something else 0)
 
     def _mutate(self, mutation: pb.Mutation, now_ms: int, version: int) -> None:
         if mutation.HasField("put"):
@@ -207,6 +208,11 @@ def _in_range(place: Place, database: int, bounds: pb.KeyRange) -> bool:
     if bounds.prefix:
         return key.startswith(bounds.prefix)
     return bounds.start <= key and (not bounds.end or key < bounds.end)
+
+
+def _is_empty_range(mutation: pb.Mutation) -> bool:
+    bounds = mutation.delete_range.range
+    return mutation.HasField("delete_range") and bool(bounds.end) and bounds.start == bounds.end
 
 
 def _refuse(faults: Iterable[str]) -> None:
