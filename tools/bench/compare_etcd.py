@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench import load, servers
 from tools.bench.cases import Case, EtcdSide, PrefixdbSide
+from tools.lab.process import ServerFailedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def main() -> int:
     try:
         servers.ensure_tools(install=not arguments.no_install)
         report = _compare(arguments)
-    except (servers.ServerFailedError, load.BadResponsesError) as failure:
+    except (ServerFailedError, load.BadResponsesError) as failure:
         print(f"bench: FAILED: {failure}", file=sys.stderr)
         return 1
     print(json.dumps(report, indent=2) if arguments.json else "\n".join(_markdown(report)))

@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from tools.lab.process import ServerFailedError, ServerProcess
+
 READY_S_MAX = 30.0
 STOP_S_MAX = 15.0
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class ServerFailedError(RuntimeError):
-    """A server did not start; the message holds the end of what it wrote."""
 
 
 def free_port() -> int:
@@ -46,12 +43,12 @@ def etcd() -> Iterator[str]:
 @contextlib.contextmanager
 def prefixdb(store: str) -> Iterator[tuple[str, Path]]:
     """Run one prefixdb with ``--durability fsync``; yield its address and data directory; remove it afterwards."""
+    settings = {"PREFIXDB_STORE__DURABILITY": "fsync"}
     with tempfile.TemporaryDirectory(prefix="prefixdb-bench-") as directory:
-        data, ready = Path(directory) / "data", Path(directory) / "ready"
-        command = [sys.executable, "-m", "prefixdb", "serve", "--data-dir", str(data), "--listen", "127.0.0.1:0"]
-        command += ["--store", store, "--durability", "fsync", "--ready-file", str(ready)]
-        with _running(command, lambda: ready.exists() and bool(ready.read_text(encoding="utf-8").strip())):
-            yield ready.read_text(encoding="utf-8").split()[0], data
+        data_dir = Path(directory) / "data"
+        with ServerProcess(data_dir, store=store, settings=settings) as server:
+            server.start()
+            yield server.address, data_dir
 
 
 def etcd_version() -> str:
@@ -100,7 +97,7 @@ def _is_root() -> bool:
 def _running(command: list[str], ready: Callable[[], bool]) -> Iterator[None]:
     """Run ``command`` until the block ends; enter the block when ``ready()`` is true."""
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             limit = time.monotonic() + READY_S_MAX
             while not ready():
