@@ -91,6 +91,15 @@ STREAMS_PER_NAMESPACE_MAX = 256
 STREAMS_MAX = 4_096
 """Open streaming calls of the server. Each costs a task and up to one page of buffers."""
 
+REQUEST_ARRIVAL_MS_MAX = 10_000
+"""Longest time between the headers of a call and its message; half-open calls end then."""
+
+UNREAD_BYTES_PER_NAMESPACE_MAX = 128 * MIB
+"""Bytes of large answers that one namespace's clients may leave unread in the server's buffers."""
+
+UNREAD_BYTES_MAX = 512 * MIB
+"""The same for all namespaces together."""
+
 PIPELINE_IDLE_MS_MAX = 300_000
 """A Pipeline stream that sends nothing for so long is ended."""
 
@@ -137,6 +146,7 @@ if not (
     and RESPONSE_BYTES_MAX < REQUEST_BYTES_MAX
     and VALUE_BYTES_CEILING > RESPONSE_BYTES_MAX // 2
     and SCAN_PAGE_BYTES_MAX + VALUE_BYTES_MAX < REQUEST_BYTES_MAX
+    and RESPONSE_BYTES_MAX < UNREAD_BYTES_PER_NAMESPACE_MAX < UNREAD_BYTES_MAX
     and TOKEN_BYTES_MAX < METADATA_BYTES_MAX
     and WRITE_RANGE_DELETES_MAX < RANGE_TOMBSTONES_MAX
     and MINTED_TOKEN_S_MAX <= SERVICE_TOKEN_S_MAX

@@ -37,14 +37,17 @@ from prefixdb.server.transport import (
 )
 from prefixdb.service.administration import Administration
 from prefixdb.service.auth import Auth
-from prefixdb.service.gate import Gate, GateParts
+from prefixdb.service.gate import Gate
 from prefixdb.service.key_value import KeyValue
 from prefixdb.service.maintenance import Maintenance, ServerFacts
 from prefixdb.service.methods import Method, methods_of
 from prefixdb.service.mutations import WritePlanner
 from prefixdb.service.namespaces import Namespaces
+from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams
+from prefixdb.service.streams import sweep as sweep_calls
+from prefixdb.service.transfers import Arrivals, Replies
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
@@ -153,13 +156,15 @@ class App:
         store, clock, registry = self.store, self.clock, self.registry
         self.sessions = Sessions(self.authority, registry, clock)
         self.streams = OpenStreams(asyncio.get_running_loop())
+        self.arrivals = Arrivals(asyncio.get_running_loop())
+        self.replies = Replies()
         registry.add_listener(self.streams.poke)
         self.authority.add_listener(self.streams.poke)
         self.reclaimer = Reclaimer(store, registry, clock, self.streams.views)
         self.committer = GroupCommitter(store)
         self.administration = Administration(self.audit, clock)
         self.gate = Gate(
-            GateParts(self.sessions, self.streams, self.administration, self.metrics),
+            GateParts(self.sessions, self.streams, self.arrivals, self.replies, self.administration, self.metrics),
             self._methods(),
             self.health.handlers() | (reflection_handlers(_SERVICE_NAMES) if self._offers_reflection() else {}),
             on_halt=self._announce_halt,
@@ -169,7 +174,7 @@ class App:
         self._parts.push_async_callback(asyncio.to_thread, self.reclaimer.stop)
         self._parts.push_async_callback(self.committer.close)
         self._parts.push_async_callback(self.administration.drain)
-        sweep = self._spawn(self.streams.sweep())
+        sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
 
     def _methods(self) -> list[Method]:

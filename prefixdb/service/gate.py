@@ -19,34 +19,22 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 
 from prefixdb.catalog.policy import METHODS, Capability
 from prefixdb.errors import Code, InternalError, PrefixdbError, Reason, error
-from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, IsolationError, Wire, abort, internal_error, parse
 from prefixdb.service.methods import GenericHandler, Handler, Method
-from prefixdb.service.ports import CallObserver
-from prefixdb.service.sessions import Admission, Sessions
-from prefixdb.service.streams import OpenStreams
+from prefixdb.service.public import GateParts, contain
+from prefixdb.service.sessions import Admission
+from prefixdb.service.transfers import SMALL_REPLY_BYTES
 
 _LOG = logging.getLogger("prefixdb.gate")
 
 UNKNOWN_METHOD = "unknown"
 """What a call of a method that does not exist is counted as; its own text is the caller's."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateParts:
-    """What the gate works with."""
-
-    sessions: Sessions
-    streams: OpenStreams
-    administration: Administration
-    observer: CallObserver
 
 
 class Gate(GenericHandler):
@@ -71,6 +59,8 @@ class Gate(GenericHandler):
     ) -> None:
         self._parts = parts
         self._sessions = parts.sessions
+        self._arrivals = parts.arrivals
+        self._replies = parts.replies
         self._observer = parts.observer
         self._on_halt = on_halt
         self._closed: PrefixdbError | None = None
@@ -82,7 +72,7 @@ class Gate(GenericHandler):
         for path, handler in public.items():
             if METHODS.get(path) is not Capability.PUBLIC:
                 raise RuntimeError(f"{path} is not public in the capability table; the server does not start with it")
-            self._public[path] = self._contain(path, handler)
+            self._public[path] = contain(path, handler, parts)
 
     @property
     def paths(self) -> frozenset[str]:
@@ -122,58 +112,70 @@ class Gate(GenericHandler):
     def _direct(self, method: Method, admission: Admission) -> Handler:
         """A unary method that never waits: parse, answer, done."""
 
-        async def handle(raw: bytes, context: Any) -> bytes:
+        async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
             call = Call(method, admission, self._sessions, context)
             try:
+                raw = await self._arrivals.receive(context)
                 call.refresh()
                 body: bytes = method.implementation(call, parse(method.request_type, raw)).SerializeToString()
-            except Exception as failure:  # noqa: BLE001 - _fail tells what is ours from what is a mistake
+                if len(body) > SMALL_REPLY_BYTES:
+                    self._replies.hold(call.session.namespace_id, len(body), context)
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - _fail tells them apart
                 return await self._fail(call, failure, started)
             self._observer.call_ended(method.path, 0, time.perf_counter() - started)
             return body
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _waiting(self, method: Method, admission: Admission) -> Handler:
         """A unary method that waits."""
 
-        async def handle(raw: bytes, context: Any) -> bytes:
+        async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
             call = Call(method, admission, self._sessions, context)
             try:
+                raw = await self._arrivals.receive(context)
                 call.refresh()
                 answer = method.implementation(call, parse(method.request_type, raw))
                 if method.administrative:  # Its audit line must be written even when the client goes away meanwhile.
                     answer = self._parts.administration.finish(answer)
                 body: bytes = (await answer).SerializeToString()
+                if len(body) > SMALL_REPLY_BYTES:
+                    self._replies.hold(call.session.namespace_id, len(body), context)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
                 return await self._fail(call, failure, started)
             self._observer.call_ended(method.path, 0, time.perf_counter() - started)
             return body
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _outgoing(self, method: Method, admission: Admission) -> Handler:
         """A method that streams answers."""
 
-        async def handle(raw: bytes, context: Any) -> None:
-            await self._stream(
-                Call(method, admission, self._sessions, context),
-                lambda call, wire: method.implementation(call, parse(method.request_type, raw), wire),
-            )
+        async def handle(_: object, context: Any) -> None:
+            started = time.perf_counter()
+            call = Call(method, admission, self._sessions, context)
+            try:
+                raw = await self._arrivals.receive(context)
+                call.refresh()
+                request = parse(method.request_type, raw)
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                await self._fail(call, failure, started)
+            await self._stream(call, lambda wire: method.implementation(call, request, wire))
 
-        return grpc.unary_stream_rpc_method_handler(handle)
+        return grpc.stream_stream_rpc_method_handler(handle)
 
     def _duplex(self, method: Method, admission: Admission) -> Handler:
         """A method that streams both ways."""
 
         async def handle(_: object, context: Any) -> None:
-            await self._stream(Call(method, admission, self._sessions, context), method.implementation)
+            call = Call(method, admission, self._sessions, context)
+            await self._stream(call, lambda wire: method.implementation(call, wire))
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    async def _stream(self, call: Call, run: Callable[[Call, Wire], Awaitable[None]]) -> None:
+    async def _stream(self, call: Call, run: Callable[[Wire], Awaitable[None]]) -> None:
         """Run a streaming method as a registered stream, which can be cut from outside."""
         started = time.perf_counter()
         try:
@@ -182,7 +184,7 @@ class Gate(GenericHandler):
             await self._fail(call, refusal, started)
         try:
             call.refresh()
-            await run(call, Wire(call.context, stream))
+            await run(Wire(call.context, stream))
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
             # The view is closed now, but the slot is given back only when the client has taken the status.
             stream.closed()
@@ -222,42 +224,6 @@ class Gate(GenericHandler):
             await abort(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(handle)
-
-    def _contain(self, path: str, handler: Handler) -> Handler:
-        """Return a public streaming ``handler`` as a registered stream with its failures contained."""
-        if not handler.response_streaming:
-            return handler
-        original: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        shape: Any = grpc.unary_stream_rpc_method_handler
-        if handler.request_streaming:
-            shape = grpc.stream_stream_rpc_method_handler
-
-        async def handle(request: Any, context: Any) -> None:
-            try:
-                stream = self._parts.streams.open(None, lambda: None)
-            except PrefixdbError as refusal:
-                await abort(context, refusal)
-            stream.idle = True
-            try:
-                answers = original(request, context)
-                if inspect.isasyncgen(answers):
-                    async for answer in answers:
-                        await context.write(answer)
-                else:
-                    await answers
-            except asyncio.CancelledError:
-                if stream.cut_error is None:
-                    raise
-                await abort(context, stream.cut_error)
-            except grpc.aio.AbortError:
-                raise
-            except Exception as failure:  # noqa: BLE001 - logged with an id
-                await abort(context, internal_error(path, failure))
-            finally:
-                stream.ended()
-
-        contained: Handler = shape(handle, handler.request_deserializer, handler.response_serializer)
-        return contained
 
     def _halt(self, path: str, failure: BaseException, request_id: str) -> None:
         """Stop serving: isolation cannot be vouched for any more."""

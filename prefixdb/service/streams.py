@@ -163,15 +163,10 @@ class OpenStreams:
             if stream.idle or not idle_only:
                 stream.cut(reason)
 
-    async def sweep(self) -> None:
-        """Look at all streams again and again, until cancelled: expired tokens, slow clients."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                self._recheck(None)
-                self._cut_slow()
-            except Exception:  # noqa: BLE001 - logged; the safety net of all streams outlives a mistake about one
-                _LOG.exception("looking at open streams failed")
+    def look(self) -> None:
+        """Cut the streams whose token has expired or whose client is slow; called by the sweep."""
+        self._recheck(None)
+        self._cut_slow()
 
     def view_closed(self, stream: Stream) -> None:
         """Called by the stream."""
@@ -193,6 +188,18 @@ class OpenStreams:
         for stream in list(self._streams):
             if 0 < stream.waiting_until < now:
                 stream.cut(error(Reason.DEADLINE, stream.patience))
+
+
+async def sweep(*looks: Callable[[], None]) -> None:
+    """Call ``looks`` again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        for look in looks:
+            try:
+                look()
+            except Exception:  # noqa: BLE001 - logged
+                # The sweep is the safety net of every call; it must outlive a mistake about one of them.
+                _LOG.exception("looking at open calls failed")
 
 
 def _decrement(counter: Counter[_K], key: _K) -> None:

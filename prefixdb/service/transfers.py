@@ -1,0 +1,103 @@
+"""What a client may hold on to: requests that do not arrive, and answers that are not taken.
+
+A unary call is answered by us in microseconds, but its message comes and its answer goes at the client's pace. A client
+that announces calls and sends nothing, or asks for megabytes and reads nothing, must cost bounded memory and time:
+a request that does not arrive in ``REQUEST_ARRIVAL_MS_MAX`` ends the call, and a namespace whose large answers wait in
+our buffers gets no further large ones. (An answer that is handed to the transport cannot be taken back; it goes with
+its connection.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from prefixdb.errors import Reason, error
+from prefixdb.limits import REQUEST_ARRIVAL_MS_MAX, UNREAD_BYTES_MAX, UNREAD_BYTES_PER_NAMESPACE_MAX
+
+SMALL_REPLY_BYTES = 64 * 1024
+"""Answers up to this size are not counted: flow control lets the first 64 KiB go to any client at once."""
+
+_LATE = f"The request did not arrive within {REQUEST_ARRIVAL_MS_MAX // 1000} s."
+
+
+class Arrivals:
+    """Receives the one message of a unary or server-streaming call. Belongs to the event loop's thread.
+
+    Args:
+        loop: the serving loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._awaited: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._awaited)
+
+    async def receive(self, context: Any) -> bytes:
+        """Return the call's message.
+
+        Raises:
+            DeadlineExceededError: DEADLINE, it did not come in time.
+            InvalidArgumentError: BAD_FIELD, the client ended its side without one.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("not inside a task")
+        self._awaited[task] = self._loop.time()
+        try:
+            raw = await context.read()
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise  # The client has gone.
+            task.uncancel()
+            raise error(Reason.DEADLINE, _LATE) from None
+        finally:
+            del self._awaited[task]
+            self._late.discard(task)
+        if not isinstance(raw, bytes):  # At the end of the client's side grpc gives a marker instead of bytes.
+            raise error(Reason.BAD_FIELD, "The call carries no message.")
+        return raw
+
+    def look(self) -> None:
+        """End the calls whose message is late; called by the sweep."""
+        oldest = self._loop.time() - REQUEST_ARRIVAL_MS_MAX / 1000
+        for task, since in list(self._awaited.items()):
+            if since < oldest and task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+
+class Replies:
+    """Counts the bytes of large answers that clients have not taken yet. Belongs to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._unread: Counter[int] = Counter()
+        self._total = 0
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of large answers that wait for their clients."""
+        return self._total
+
+    def hold(self, namespace_id: int, size: int, context: Any) -> None:
+        """Count an answer until its call is over.
+
+        Raises:
+            ResourceExhaustedError: RATE_LIMITED, too much waits for clients already.
+        """
+        held = self._unread[namespace_id] + size
+        if held > UNREAD_BYTES_PER_NAMESPACE_MAX or self._total + size > UNREAD_BYTES_MAX:
+            raise error(Reason.RATE_LIMITED, "Too many large answers wait to be read; read them before asking again.")
+        self._unread[namespace_id] = held
+        self._total += size
+        context.add_done_callback(lambda _: self._release(namespace_id, size))
+
+    def _release(self, namespace_id: int, size: int) -> None:
+        self._total -= size
+        self._unread[namespace_id] -= size
+        if not self._unread[namespace_id]:
+            del self._unread[namespace_id]
