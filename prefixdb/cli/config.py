@@ -90,7 +90,13 @@ def server_config() -> ModuleType:
 
 
 def missing_server(failure: ImportError) -> click.UsageError:
-    """Return the error of a command that needs the server's packages and does not find them."""
+    """Return the error of a command that needs the server's packages and does not find them.
+
+    Raises:
+        ImportError: what is missing is a part of prefixdb itself: no package that could be installed brings it.
+    """
+    if not isinstance(failure, ModuleNotFoundError) or (failure.name or "prefixdb").startswith("prefixdb"):
+        raise failure
     return click.UsageError(
         f"This needs the server's packages ({failure.name} is missing); install them: pip install 'prefixdb[server]'"
     )

@@ -15,7 +15,7 @@ import click
 
 import prefixdb
 from prefixdb.cli.base import command
-from prefixdb.cli.failures import exit_status
+from prefixdb.cli.failures import EXIT_USAGE, exit_status
 from prefixdb.cli.output import put_json
 from prefixdb.cli.session import client_options
 from prefixdb.cli.settings import Settings, load_settings
@@ -70,12 +70,15 @@ def doctor(context: click.Context) -> None:
 
 def _examine(settings: Settings) -> Iterator[Finding]:
     """Yield findings from near to far, and stop where going on makes no sense."""
-    yield _settings(settings)
     try:
         options = client_options(settings, need_token=False)
     except PrefixdbError as failure:
         yield Finding("settings", exit_status(failure), failure.message)
         return
+    except click.UsageError as failure:
+        yield Finding("settings", EXIT_USAGE, failure.message)
+        return
+    yield _settings(settings)
     address = _address(options.endpoint)
     yield address
     if address.status:

@@ -89,9 +89,10 @@ def _run_dev(settings: Settings, overrides: dict[str, object], file: Path | None
         mine = Profile(endpoint=app.address, token_file=directory / "guardian.token")
         save_profile(DEV_PROFILE, mine)
         written.append(mine)
-        _announce(app)
         say(settings, f"Throw-away server: {directory} is removed at the end. Talk to it in another terminal:")
         say(settings, f"  prefixdb --profile {DEV_PROFILE} put hello world")
+        # Last, because programs take this line for the sign that everything is in place.
+        _announce(app)
 
     try:
         _run(overrides, file, announce)

@@ -1,0 +1,154 @@
+"""Goal: ``serve`` runs a server that people and programs can start, find and stop; ``config`` checks what it reads.
+
+Method: real processes, stopped by signals.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+)\)\n")
+
+
+@contextmanager
+def serving(cli: Cli, *arguments: str, errors: Path, status: int = 0) -> Iterator[re.Match[str]]:
+    """Run ``serve``, yield its ready line, stop it, and check how it ended."""
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            cli.command("serve", *arguments), stdout=subprocess.PIPE, stderr=stderr, env=cli.environment, text=True
+        )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            match = READY.fullmatch(line)
+            assert match is not None, line + errors.read_text()
+            yield match
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.stdout.read()
+            ended = process.wait(30)
+            process.stdout.close()
+    assert (ended, rest) == (status, ""), errors.read_text()
+
+
+def test_dev_is_one_command_to_a_working_server_and_leaves_nothing(bare: Cli, tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    with serving(bare, "--dev", errors=errors) as ready:
+        assert "--profile dev" in errors.read_text()
+        [directory] = re.findall(r"Throw-away server: (\S+) is", errors.read_text())
+        assert Path(directory).is_dir()
+        assert bare("put", "hello", "world", "--profile", "dev").status == 0
+        assert bare("get", "hello").out == b"world", "the first profile is current"
+        assert bare("config", "show", "--json").lines[1]["value"] == ready[1]
+    assert not Path(directory).exists()
+    assert bare("profile", "list", "--json").lines == []
+    assert f"Removed {directory}" in errors.read_text()
+
+
+def test_dev_does_not_touch_a_profile_of_the_user(bare: Cli) -> None:
+    bare("profile", "set", "dev", "--endpoint", "127.0.0.1:1")
+    ended = bare("serve", "--dev")
+    assert (ended.status, ended.out) == (2, b"")
+    assert "profile remove dev" in ended.err
+    assert bare("config", "show", "--json").lines[1]["value"] == "127.0.0.1:1"
+
+
+def test_data_the_token_and_the_ready_file_are_where_they_were_asked_for(bare: Cli, tmp_path: Path) -> None:
+    data, ready_file = tmp_path / "data", tmp_path / "ready"
+    flags = ["--data-dir", str(data), "--listen", "127.0.0.1:0", "--http", "", "--store", "rocksdict"]
+    flags += ["--durability", "os", "--ready-file", str(ready_file)]
+    token_file = str(data / "guardian.token")
+    with serving(bare, *flags, errors=tmp_path / "errors") as ready:
+        assert ready[2] == "rocksdict"
+        assert ready_file.read_text().strip() == ready[1]
+        secret = Path(token_file).read_text().strip()
+        facts = bare("status", "--endpoint", ready[1], "--token-file", token_file, "--json").json
+        assert (facts["durability"], facts["data_dir"]) == ("os", str(data))
+        assert bare("put", "k", "v", "--endpoint", ready[1], "--token-file", token_file).status == 0
+    assert not ready_file.exists()
+    assert secret not in (tmp_path / "errors").read_text()
+    with serving(bare, *flags, errors=tmp_path / "errors") as ready:
+        assert bare("get", "k", "--endpoint", ready[1], "--token-file", token_file).out == b"v"
+
+
+def test_a_second_server_on_the_same_directory_is_told_why_not(bare: Cli, tmp_path: Path) -> None:
+    flags = ["--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--http", ""]
+    with serving(bare, *flags, errors=tmp_path / "errors"):
+        ended = bare.process("serve", *flags)
+        assert (ended.status, ended.out) == (64 + 9, b"")
+        assert "another process" in ended.err.lower()
+        assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--listen", "0.0.0.0:0"], "insecure"),
+        (["--listen", "nonsense"], "server.listen"),
+        (["--config", "no/such/file"], "does not exist"),
+        (["--dev", "--data-dir", "x"], "--data-dir"),
+        (["--store", "other"], "'other'"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, flags: list[str], words: str) -> None:
+    directory = [] if "--data-dir" in flags else ["--data-dir", str(tmp_path / "data")]
+    ended = bare.process("serve", "--http", "", *directory, *flags)
+    assert ended.status in {2, 64 + 3, 64 + 9}
+    assert ended.out == b""
+    assert words in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "prefixdb.toml"
+    assert bare("config", "init", "--out", str(file)).status == 0
+    assert bare("config", "init").text == file.read_text()
+    assert bare("config", "init", "--out", str(file)).status == 2, "an existing file is not touched"
+    file.write_text('[store]\ndurability = "os"\n')
+    shown = {item["setting"]: item for item in bare("config", "check", str(file), "--json").lines}
+    assert shown["store.durability"] == {"setting": "store.durability", "value": "os", "source": f"file {file}"}
+    over = bare("config", "check", str(file), "--json", PREFIXDB_STORE__DURABILITY="fsync").lines
+    assert {"setting": "store.durability", "value": "fsync", "source": "environment"} in over
+    file.write_text("[store]\ndurabilty = 1\n")
+    ended = bare("config", "check", str(file))
+    assert ended.status == 64 + 3
+    assert ended.out == b""
+    assert "store.durabilty" in ended.err and str(file) in ended.err
+
+
+def test_without_the_servers_packages_the_way_to_them_is_told(bare: Cli, tmp_path: Path) -> None:
+    """As after ``pip install prefixdb``: the client's commands work, the server's say what is missing."""
+    hidden = tmp_path / "hide" / "sitecustomize.py"
+    hidden.parent.mkdir()
+    hidden.write_text(
+        "import sys\nfor name in ('msgspec', 'rocksdict', 'jwt', 'cryptography', 'prometheus_client', 'grpc_health'):\n"
+        "    sys.modules[name] = None\n"
+    )
+    for arguments in (["serve", "--data-dir", str(tmp_path / "data")], ["config", "init"], ["config", "check"]):
+        ended = bare.process(*arguments, PYTHONPATH=str(hidden.parent))
+        assert (ended.status, ended.out) == (2, b""), ended.err
+        assert "pip install 'prefixdb[server]'" in ended.err
+    assert bare.process("ping", "--endpoint", "127.0.0.1:1", PYTHONPATH=str(hidden.parent)).status == 78
+
+
+def test_version_needs_neither_grpc_nor_rich_nor_a_server_part() -> None:
+    code = (
+        "import sys; from prefixdb.cli.main import main\n"
+        "try: main(['version'])\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'grpc', 'rich', 'google.protobuf', 'prefixdb.server', 'prefixdb.store'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("prefixdb ")

@@ -1,0 +1,150 @@
+"""Goal: on a terminal people get escaped text, tables, bars and questions; nothing there can steer the terminal.
+
+Method: the program as a process whose three streams are a pseudo-terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+
+import pytest
+
+from prefixdb.testing import Namespace
+from tests.cli.conftest import Cli
+
+WAIT_S = 30.0
+
+
+class Terminal:
+    """A command on a terminal: what it shows, and what is typed."""
+
+    def __init__(self, cli: Cli, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        environment = cli.environment | {"COLUMNS": "120"}
+        self._process = subprocess.Popen(
+            cli.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        )
+        os.close(theirs)
+        self.shown = b""
+
+    def until(self, words: bytes) -> None:
+        """Read until these words were shown."""
+        gives_up_at = time.monotonic() + WAIT_S
+        while words not in self.shown:
+            assert time.monotonic() < gives_up_at, self.shown
+            if not self._read():
+                raise AssertionError(self.shown)
+
+    def type(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._ours, f"{line}\n".encode())
+
+    def end(self) -> int:
+        """Read to the end and return the exit status."""
+        while self._read():
+            pass
+        os.close(self._ours)
+        return self._process.wait(WAIT_S)
+
+    @property
+    def text(self) -> str:
+        """What was shown, with the terminal's line ends undone."""
+        return self.shown.decode().replace("\r\n", "\n")
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._ours], [], [], WAIT_S)
+        assert ready, f"nothing more was shown; so far {self.shown!r}"
+        try:
+            piece = os.read(self._ours, 65536)
+        except OSError:  # The other side has closed: how Linux tells the end of a pseudo-terminal.
+            return False
+        self.shown += piece
+        return bool(piece)
+
+
+def test_a_value_is_escaped_and_cannot_steer_the_terminal(cli: Cli) -> None:
+    cli("put", "k", "-", stdin=b"\x1b]0;title\x07 \xff text")
+    terminal = Terminal(cli, "get", "k")
+    assert terminal.end() == 0
+    assert terminal.text == "\\x1b]0;title\\x07 \\xff text\n"
+
+
+def test_a_write_says_its_version_in_words(cli: Cli) -> None:
+    terminal = Terminal(cli, "put", "k", "v")
+    assert terminal.end() == 0
+    assert "Written, version" in terminal.text
+    quiet = Terminal(cli, "put", "k", "v", "--quiet")
+    assert (quiet.end(), quiet.text) == (0, "")
+
+
+def test_lists_are_tables_with_heads(guardian: Cli, place: Namespace) -> None:
+    terminal = Terminal(guardian, "ns", "list", "--no-color")
+    assert terminal.end() == 0
+    assert "created" in terminal.text and "───" in terminal.text
+    assert str(place.id) in terminal.text
+
+
+def test_a_ban_happens_only_when_the_name_is_typed(guardian: Cli, place: Namespace) -> None:
+    for typed in ("", "yes", f"{place.name}x"):
+        terminal = Terminal(guardian, "ns", "ban", place.name)
+        terminal.until(b"to go on")
+        assert f"drops namespace {place.name} (id:{place.id}" in terminal.text
+        assert "cannot be taken back" in terminal.text
+        terminal.type(typed)
+        if not typed:
+            # An empty line is asked again; end of input then ends the question.
+            terminal.type("no")
+        assert terminal.end() == 2
+        assert "nothing was done" in terminal.text
+    assert guardian("ns", "show", place.name, "--json").json["state"] == "ACTIVE"
+    terminal = Terminal(guardian, "ns", "ban", place.name, "--grace", "1h", "--no-color")
+    terminal.until(b"to go on")
+    terminal.type(place.name)
+    assert terminal.end() == 0
+    assert "It can be taken back until" in terminal.text
+    assert guardian("ns", "show", place.name, "--json").json["state"] == "BANNED"
+
+
+def test_waiting_for_a_reclaim_shows_a_bar(guardian: Cli, cli: Cli, place: Namespace) -> None:
+    cli("put", "k", "v")
+    terminal = Terminal(guardian, "ns", "ban", place.name, "--yes", "--wait")
+    assert terminal.end() == 0
+    assert "━" in terminal.text
+    assert "100 %" in terminal.text
+    assert "is gone" in terminal.text
+
+
+def test_an_interrupt_ends_a_question_and_nothing_was_done(guardian: Cli, place: Namespace) -> None:
+    terminal = Terminal(guardian, "ns", "ban", place.name)
+    terminal.until(b"to go on")
+    terminal._process.send_signal(2)
+    assert terminal.end() == 130
+    assert "interrupted" in terminal.text
+    assert "Traceback" not in terminal.text
+    assert guardian("ns", "show", place.name, "--json").json["state"] == "ACTIVE"
+
+
+@pytest.mark.parametrize("arguments", [["--no-color"], []])
+def test_colours_are_left_out_when_they_are_not_wanted(guardian: Cli, arguments: list[str]) -> None:
+    terminal = Terminal(guardian, "doctor", *arguments)
+    assert terminal.end() == 0
+    assert ("\x1b[32m" in terminal.text) is not bool(arguments)
+
+
+def test_a_range_is_deleted_when_its_size_was_typed(cli: Cli) -> None:
+    for key in ("x/1", "x/2"):
+        cli("put", key, "")
+    terminal = Terminal(cli, "del", "--prefix", "x/")
+    terminal.until(b"to go on")
+    terminal.type("3")
+    assert terminal.end() == 2
+    assert cli("count").text == "2\n"
+    terminal = Terminal(cli, "del", "--prefix", "x/")
+    terminal.until(b"to go on")
+    terminal.type("2")
+    assert terminal.end() == 0
+    assert cli("count").text == "0\n"
