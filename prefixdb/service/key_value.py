@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from prefixdb.catalog.policy import Access, check_read
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
-from prefixdb.keycodec import RowKey, data_key
+from prefixdb.keycodec import data_key
 from prefixdb.limits import BATCH_KEYS_MAX, RESPONSE_BYTES_MAX
+from prefixdb.service.batch_read import BatchReader, answer_too_large
 from prefixdb.service.calls import Call, Wire
 from prefixdb.service.mutations import WritePlanner, readable_range
 from prefixdb.service.pipeline import run_pipeline
@@ -29,9 +30,6 @@ from prefixdb.v1 import key_value_pb2 as pb
 
 COUNT_STEP_ROWS = 2_000
 """Rows of one step of a Count: about two milliseconds during which the serving thread does nothing else."""
-
-DIRECT_KEYS_MAX = 256
-"""Keys a BatchGet reads on the serving thread; more go to a worker thread, which is slower but blocks nobody."""
 
 _FOUND_BYTES = 32
 """What one answer of a BatchGet takes beside its value, at most."""
@@ -54,6 +52,7 @@ class KeyValue:
         self.planner = planner
         self.clock = clock
         self._streams = streams
+        self._batches = BatchReader(store, streams, planner.value_bytes_max)
 
     def Get(self, call: Call, request: pb.GetRequest) -> pb.GetResponse:
         """Return one row of the caller's namespace."""
@@ -70,19 +69,7 @@ class KeyValue:
 
     async def BatchGet(self, call: Call, request: pb.BatchGetRequest) -> pb.BatchGetResponse:
         """Return many rows of one instant, in request order."""
-        keys = self.batch_keys(call, request)
-        if len(keys) <= DIRECT_KEYS_MAX:
-            return self.found(self.store.get_many(keys))
-        # Read in a thread, like any cursor: the namespace is not reclaimed meanwhile, and no row of a namespace that
-        # was dropped meanwhile is sent.
-        stream = call.stream = self._streams.open(call.session.namespace_id, call.refresh)
-        try:
-            call.refresh()
-            rows = await asyncio.to_thread(self.store.get_many, keys)
-            call.refresh()
-        finally:
-            stream.ended()
-        return self.found(rows)
+        return self.found(await self.read_batch(call, request))
 
     async def Put(self, call: Call, request: pb.PutRequest) -> pb.PutResponse:
         """Write one row."""
@@ -129,8 +116,8 @@ class KeyValue:
 
     # --- shared with the pipeline ----------------------------------------------------------------------------------
 
-    def batch_keys(self, call: Call, request: pb.BatchGetRequest) -> list[RowKey]:
-        """Return the row keys of a BatchGet, every one checked.
+    async def read_batch(self, call: Call, request: pb.BatchGetRequest) -> list[Row | None]:
+        """Return the rows of a BatchGet, every key checked.
 
         Raises:
             InvalidArgumentError: BATCH_TOO_LARGE, KEY_EMPTY, KEY_TOO_LARGE, BAD_FIELD.
@@ -146,7 +133,7 @@ class KeyValue:
         row_keys = [data_key(session.namespace_id, database, key) for key in keys]
         for key in keys:
             check_read(session, database, key)
-        return row_keys
+        return await self._batches.read(call, row_keys)
 
     def found(self, rows: Sequence[Row | None], bytes_max: int = RESPONSE_BYTES_MAX) -> pb.BatchGetResponse:
         """Return the answer of a BatchGet.
@@ -195,9 +182,3 @@ def write_response(result: CommitResult) -> pb.WriteResponse:
         failed_condition=max(0, result.failed_condition),
         current_version=result.current_version,
     )
-
-
-def answer_too_large(limit: int) -> Exception:
-    """Return BATCH_TOO_LARGE for an answer that one message cannot carry."""
-    message = f"The answer would have more than {limit} bytes; ask for fewer keys at once."
-    return error(Reason.BATCH_TOO_LARGE, message, metadata={"limit": str(limit)})

@@ -35,7 +35,7 @@ class WritePlanner:
 
     def __init__(self, clock: Clock, value_bytes_max: int) -> None:
         self._clock = clock
-        self._value_bytes_max = value_bytes_max
+        self.value_bytes_max = value_bytes_max
 
     def put(self, session: Session, message: pb.PutRequest | pb.Mutation.Put) -> Put:
         """Return the store's operation of a put.
@@ -48,11 +48,11 @@ class WritePlanner:
         row_key = data_key(session.namespace_id, message.database, key)
         check_write(session, message.database, key)
         value = message.value
-        if len(value) > self._value_bytes_max:
+        if len(value) > self.value_bytes_max:
             raise error(
                 Reason.VALUE_TOO_LARGE,
-                f"The value has {len(value)} bytes; the limit is {self._value_bytes_max}.",
-                metadata={"size": str(len(value)), "limit": str(self._value_bytes_max)},
+                f"The value has {len(value)} bytes; the limit is {self.value_bytes_max}.",
+                metadata={"size": str(len(value)), "limit": str(self.value_bytes_max)},
             )
         ttl_ms = message.ttl_ms
         if not ttl_ms:

@@ -66,7 +66,7 @@ class _Message:
                 self._call.refresh()
             self._bytes_left -= _RESULT_BYTES
             try:
-                result = self._start(which, operation)
+                result = await self._start(which, operation)
             except PrefixdbError as failure:
                 if isinstance(failure, InternalError):
                     raise
@@ -75,7 +75,7 @@ class _Message:
         await self._write_waiting()
         return self._results
 
-    def _start(self, which: str | None, operation: pb.Operation) -> pb.OperationResult:
+    async def _start(self, which: str | None, operation: pb.Operation) -> pb.OperationResult:
         """Answer a read, or queue a write and return a placeholder for its result."""
         service, call = self._service, self._call
         if which == "get":
@@ -83,7 +83,7 @@ class _Message:
             self._spend(len(reply.value))
             return pb.OperationResult(get=reply)
         if which == "batch_get":
-            rows = service.store.get_many(service.batch_keys(call, operation.batch_get))
+            rows = await service.read_batch(call, operation.batch_get)
             batch = service.found(rows, max(0, self._bytes_left))
             self._spend(batch.ByteSize())
             return pb.OperationResult(batch_get=batch)

@@ -322,6 +322,33 @@ def test_batch_get_answers_in_request_order_within_its_limits(tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
+def test_a_large_batch_is_one_snapshot_and_never_read_beyond_what_an_answer_carries(tmp_path: Path) -> None:
+    async def scenario(server: RunningServer, caller: Caller) -> None:
+        keys = [b"%05d" % number for number in range(2_000)]
+        await write(caller, *[m_put(key, key) for key in keys])
+        read_at_once: list[int] = []
+        honest = server.app.store.get_many
+
+        def counted(wanted: Any) -> Any:
+            rows = honest(wanted)
+            read_at_once.append(sum(len(row.payload) for row in rows if row is not None))
+            return rows
+
+        server.app.store.get_many = counted  # type: ignore[method-assign]
+        answer = await caller.call(caller.key_value.BatchGet, pb.BatchGetRequest(keys=[*keys, b"none", keys[0]]))
+        assert [result.value for result in answer.results] == [*keys, b"", keys[0]]
+        read_at_once.clear()
+        await write(caller, *[m_put(b"large-%03d" % number, b"v" * 100_000) for number in range(150)])
+        await write(caller, *[m_put(b"larger-%03d" % number, b"v" * 100_000) for number in range(150)])
+        wanted = [b"large-%03d" % number for number in range(150)] + [b"larger-%03d" % number for number in range(150)]
+        batch = caller.call(caller.key_value.BatchGet, pb.BatchGetRequest(keys=wanted))
+        assert (await refusal(batch)).reason is Reason.BATCH_TOO_LARGE
+        assert max(read_at_once) < limits.RESPONSE_BYTES_MAX, "all of it was read before it was counted"
+        assert len(server.app.streams) == 0
+
+    play(tmp_path, scenario)
+
+
 def test_one_forbidden_key_refuses_the_whole_call(tmp_path: Path) -> None:
     async def scenario(server: RunningServer, caller: Caller) -> None:
         namespace = server.app.registry.find("acme")
