@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -85,7 +85,7 @@ class OpenDirectory:
         raise_floor: Callable[[int], None] | None = getattr(clock, "raise_floor", None)
         if raise_floor is not None:
             raise_floor(state.clock_floor_ms)
-        self.engine_dir.mkdir(exist_ok=True)
+        _make_private(self.engine_dir)
         engine = self._open(replace(self._options, create=not state.complete))
         try:
             self._first_commit(engine)
@@ -205,7 +205,6 @@ class OpenDirectory:
         self._lock.release()
 
     def _open(self, options: EngineOptions) -> Engine:
-        self._repair_binding_config()
         try:
             return self._opener(self.engine_dir, options)
         except PrefixdbError:
@@ -226,17 +225,6 @@ class OpenDirectory:
             log.exception("the store could not be opened for reading either")
             unavailable = error(Reason.READ_ONLY_STORE, retry_after_ms=DISK_RETRY_MS)
             return cast(Engine, NoEngine(unavailable))
-
-    def _repair_binding_config(self) -> None:
-        """Remove a torn ``rocksdict-config.json``: the binding rewrites it in place at every opening, and a crash in
-        the middle of that would keep it from ever opening again. It holds nothing we do not pass ourselves."""
-        path = self.engine_dir / "rocksdict-config.json"
-        try:
-            json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return
-        except ValueError:
-            path.unlink()
 
     def _clear_unfinished(self) -> None:
         """Remove what a creation that was cut off has left; only what cannot be anybody's rows."""
@@ -286,6 +274,14 @@ class NoEngine:
 
     def abandon(self) -> None:
         """Do nothing: there is no destructor."""
+
+
+def _make_private(directory: Path) -> None:
+    """Make the engine's directory, closed to others: it holds every tenant's rows, and the engine's files are as open
+    as the umask lets them be."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        directory.chmod(0o700)
 
 
 def close_engine(slot: EngineSlot) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from prefixdb.errors import DataLossError, FailedPreconditionError, Reason
 from prefixdb.keycodec import namespace_span
+from prefixdb.store.directory import read_state
 from tests.support.crash_image import (
     FLUSHED_ROWS,
     LOGGED_ROWS,
@@ -140,6 +141,8 @@ def test_a_damaged_side_file_is_refused(image: Path, text: str) -> None:
     before = content(image)
     with pytest.raises(DataLossError, match=r"store-state\.json"):
         open_store(image)
+    with pytest.raises(DataLossError, match=r"store-state\.json"):
+        read_state(image)
     assert content(image) == before
 
 

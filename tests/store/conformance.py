@@ -213,6 +213,8 @@ class RowConformance:
         put(harness.store, "stored")
         wipe = Commit((DeleteSpan(namespace_span(NS)),))
         check = Commit((Put(key("seen"), b""),), conditions=(Exists(key("stored")),))
+        assert [result.applied for result in harness.store.commit_many([wipe, check])] == [True, False]
+        put(harness.store, "stored")
         assert [result.applied for result in harness.store.commit_many([check, wipe, check])] == [True, True, False]
         assert payloads(harness.store) == {}
 

@@ -94,6 +94,17 @@ def test_rows_that_are_deleted_but_still_on_disk_are_not_called_empty(
     assert marked_files(tmp_path / "data") == []
 
 
+def test_a_finished_reclaim_does_not_vouch_for_rows_written_and_deleted_later(
+    store: RocksdictStore, tmp_path: Path
+) -> None:
+    fill(store, NS)
+    assert reclaim(store) == "done"
+    fill(store, NS, 5)
+    store.commit(Commit((DeleteSpan(namespace_span(NS)),)))
+    assert marked_files(tmp_path / "data")
+    assert not store.prove_empty(namespace_span(NS)).empty
+
+
 def test_a_neighbours_open_cursor_pins_the_old_files_until_it_is_closed(store: RocksdictStore, tmp_path: Path) -> None:
     fill(store, LEFT)
     fill(store, NS)

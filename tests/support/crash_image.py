@@ -72,10 +72,10 @@ def newest(data_dir: Path, suffix: str) -> Path:
     return max(matches, key=lambda path: path.name)
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    """Return every file of a directory tree with its bytes, but for the lock file."""
+def content(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Return every file of a directory tree, but for the lock file, with the time of its last change and its bytes."""
     return {
-        str(path.relative_to(directory)): path.read_bytes()
+        str(path.relative_to(directory)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != "LOCK"
     }
