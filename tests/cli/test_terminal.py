@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 
@@ -42,6 +43,16 @@ class Terminal:
     def type(self, line: str) -> None:
         """Type a line."""
         os.write(self._ours, f"{line}\n".encode())
+
+    def interrupt(self) -> None:
+        """Interrupt the program until it ends: Python misses a signal that comes just before it begins to read."""
+        while True:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            return
 
     def end(self) -> int:
         """Read to the end and return the exit status."""
@@ -121,7 +132,7 @@ def test_waiting_for_a_reclaim_shows_a_bar(guardian: Cli, cli: Cli, place: Names
 def test_an_interrupt_ends_a_question_and_nothing_was_done(guardian: Cli, place: Namespace) -> None:
     terminal = Terminal(guardian, "ns", "ban", place.name)
     terminal.until(b"to go on")
-    terminal._process.send_signal(2)
+    terminal.interrupt()
     assert terminal.end() == 130
     assert "interrupted" in terminal.text
     assert "Traceback" not in terminal.text
