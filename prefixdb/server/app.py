@@ -31,8 +31,10 @@ from prefixdb.server.transport import (
     CHANNEL_OPTIONS,
     bind,
     check_exposure,
+    connections_max,
     is_loopback,
     join_address,
+    raise_open_files,
     split_address,
 )
 from prefixdb.service.administration import Administration
@@ -167,7 +169,7 @@ class App:
             GateParts(self.sessions, self.streams, self.arrivals, self.replies, self.administration, self.metrics),
             self._methods(),
             self.health.handlers() | (reflection_handlers(_SERVICE_NAMES) if self._offers_reflection() else {}),
-            on_halt=self._announce_halt,
+            on_halt=lambda: self.health.set_serving(False),
         )
         self._background: set[asyncio.Task[None]] = set()
         self.reclaimer.start()
@@ -195,10 +197,12 @@ class App:
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""
-        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        self._server = grpc.aio.server(
+            options=(*CHANNEL_OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max()))
+        )
         self._server.add_generic_rpc_handlers((self.gate,))
         address = bind(self._server, self.config)
-        await self.health.set_serving(True)
+        self.health.set_serving(True)
         await self._server.start()
         self.address = address
         self._parts.push_async_callback(self._server.stop, None)
@@ -251,9 +255,6 @@ class App:
             wanted == "auto" and is_loopback(split_address(self.config.server.listen, "server.listen")[0])
         )
 
-    def _announce_halt(self) -> None:
-        self._spawn(self.health.set_serving(False))
-
     def _spawn(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
         self._background.add(task)
@@ -286,6 +287,7 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None] | None = N
 def run(config: ServerConfig, *, ready: Callable[[str], None] | None = None) -> int:
     """Run a server in this process; return its exit status: 0 after a signal, 64 + gRPC code when it cannot start."""
     logs.configure(config.log.level)
+    raise_open_files()
     try:
         asyncio.run(serve(config, ready=ready))
     except PrefixdbError as failure:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
 import hashlib
 import json
 import logging
@@ -98,6 +99,7 @@ class AuditFile:
         self._waiting: list[tuple[AuditEntry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self.available = True
+        self._torn_at = -1
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         dropped = self._drop_torn_line()
         finding = verify(path)
@@ -163,16 +165,28 @@ class AuditFile:
             line = self._line(entry, seq, previous)
             previous = _hash(line)
             lines.append(line + b"\n")
-        begin = os.fstat(self._descriptor).st_size
+        if self._torn_at >= 0:
+            self._cut_back(self._torn_at)
+        found = os.fstat(self._descriptor)
+        if not found.st_nlink:
+            # Somebody removed the file: a line would be in nobody's reach, so it does not count as written.
+            raise FileNotFoundError(errno.ENOENT, "the audit file was removed")
+        begin = found.st_size
         try:
             rest = memoryview(b"".join(lines))
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
         except OSError:
-            os.ftruncate(self._descriptor, begin)  # A line nobody was promised must not stay, whole or in part.
+            self._cut_back(begin)  # A line nobody was promised must not stay, whole or in part.
             raise
         self._seq, self._previous = seq, previous
+
+    def _cut_back(self, size: int) -> None:
+        """Cut the file back to ``size``, now or else before the next line: behind half a line no chain would hold."""
+        self._torn_at = size
+        os.ftruncate(self._descriptor, size)
+        self._torn_at = -1
 
     def _line(self, entry: AuditEntry, seq: int, previous: str) -> bytes:
         when = datetime.datetime.fromtimestamp(self._clock.now_ms() / 1000, datetime.UTC)

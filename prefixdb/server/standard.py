@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from prefixdb.service.methods import Handler
 
 Handlers = dict[str, Handler]
+
+FAREWELL_S = 0.05
+"""How long the end of the server waits for watchers of its health, who may never read."""
 
 
 class _Collector:
@@ -28,27 +32,64 @@ class _Collector:
         self.handlers |= {f"/{service_name}/{name}": handler for name, handler in method_handlers.items()}
 
 
-class Health:
-    """The state a load balancer sees, of the server as a whole and of each service."""
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped generated base
+    """The state a load balancer sees, of the server as a whole and of each service.
+
+    Not the library's implementation: that one writes to watchers while it holds a lock that setting the state needs, so
+    one watcher who does not read kept the server from ending, and forgets all watchers when one of them leaves.
+    """
 
     def __init__(self, services: tuple[str, ...]) -> None:
-        self._servicer = HealthServicer()
-        self._services = ("", *services)
+        self._services = frozenset(("", *services))
+        self._serving = False
+        self._left = False
+        self._changed: set[asyncio.Event] = set()
 
-    async def set_serving(self, serving: bool) -> None:
-        """Tell everyone who asks or watches."""
-        states = health_pb2.HealthCheckResponse
-        for service in self._services:
-            await self._servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        """Tell the state of a service; NOT_FOUND when it is none of ours."""
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service.")
+        return health_pb2.HealthCheckResponse(status=self._status(request.service))
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        """Tell the state of a service, and again whenever it has changed, until the call ends."""
+        changed = asyncio.Event()
+        self._changed.add(changed)
+        told = None
+        try:
+            while True:
+                changed.clear()
+                status = self._status(request.service)
+                if status != told:
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                await changed.wait()
+        finally:
+            self._changed.discard(changed)
+
+    def set_serving(self, serving: bool) -> None:
+        """Tell everyone who asks or watches; without effect after ``leave``. Waits for nobody."""
+        self._serving = serving and not self._left
+        for changed in self._changed:
+            changed.set()
 
     async def leave(self) -> None:
-        """Say NOT_SERVING for good."""
-        await self._servicer.enter_graceful_shutdown()
+        """Say NOT_SERVING for good, and give watchers who read a moment to hear it before their streams are cut."""
+        self._left = True
+        self.set_serving(False)
+        if self._changed:
+            await asyncio.sleep(FAREWELL_S)
+
+    def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:
+        states = health_pb2.HealthCheckResponse
+        if service not in self._services:
+            return states.SERVICE_UNKNOWN
+        return states.SERVING if self._serving else states.NOT_SERVING
 
     def handlers(self) -> Handlers:
         """Return the handlers by full path."""
         collector: Any = _Collector()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, collector)
+        health_pb2_grpc.add_HealthServicer_to_server(self, collector)
         return dict(collector.handlers)
 
 

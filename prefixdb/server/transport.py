@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import resource
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ import grpc
 from prefixdb.errors import Reason, error
 from prefixdb.limits import METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
 from prefixdb.server.config import ServerConfig, TlsSection
+from prefixdb.server.http import CONNECTIONS_MAX as HTTP_CONNECTIONS_MAX
 
 HANDSHAKE_MS_MAX = 10_000
 """A connection that has not finished TLS and the HTTP/2 preface by then is closed."""
@@ -30,6 +32,15 @@ KEEPALIVE_ANSWER_MS = 10_000
 
 CLIENT_PING_MS_MIN = 5_000
 """A client that pings more often than this is disconnected after a few strikes."""
+
+CONNECTIONS_MAX = 4_096
+"""Open connections, where the process may open that many files; see ``connections_max``."""
+
+OPEN_FILES_WANTED = 65_536
+"""Files the server's process asks to be allowed; the usual default of 1,024 is few for a store with clients."""
+
+_OTHER_FILES = 64
+"""Open files that are neither connections nor tables: logs, the audit, the HTTP port, the event loop."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # Otherwise a second server binds the same port without an error.
@@ -52,6 +63,26 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS_MIN),
     ("grpc.http2.max_ping_strikes", 3),
 )
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may ask for, at most ``OPEN_FILES_WANTED``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections_max() -> int:
+    """Return how many connections may be open at once.
+
+    The store takes up to half of the files the process may open. Connections beyond the other half would make it fail:
+    whoever opens sockets, without a token, could stop everybody's writes.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(8, min(CONNECTIONS_MAX, soft // 2 - _OTHER_FILES - HTTP_CONNECTIONS_MAX))
 
 
 def split_address(address: str, setting: str) -> tuple[str, int]:
