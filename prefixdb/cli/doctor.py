@@ -136,9 +136,9 @@ def _health(db: Database, options: ClientOptions) -> Finding:
         health = db.health()
     except PrefixdbError as failure:
         advice = (
-            "The port is open but no gRPC came back over TLS: wrong CA, or the server speaks plaintext."
+            "Over TLS: look at --tls-ca; a server without TLS wants none of the --tls flags."
             if options.tls is not None
-            else "The port is open but no gRPC came back in plaintext: it may want TLS (--tls-ca), or be no prefixdb."
+            else "In plaintext: a server with TLS wants --tls-ca; or something else listens there, no prefixdb."
         )
         return Finding("server", exit_status(failure), f"{failure.message} {advice}")
     if health != "SERVING":

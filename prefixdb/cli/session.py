@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ def connected(settings: Settings, *, need_token: bool = True) -> Iterator[Databa
 
 def client_options(settings: Settings, *, need_token: bool = True) -> ClientOptions:
     """Return the SDK's options for these settings."""
+    # gRPC's own lines on standard error would come on top of our words about the same failure.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from prefixdb.client.options import ClientOptions, TlsOptions, normal_endpoint
 
     token: str | None = None

@@ -16,7 +16,18 @@ from prefixdb.rpcstatus import DETAILS_KEY, from_status, write_outcome_unknown
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
 """How gRPC's messages begin when no connection was there to send on. Anything else is treated as perhaps sent."""
 
-_TLS_MISMATCH = ("SSL", "TLS", "certificate", "handshake", "Handshake")
+_TELLING = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by an authority this client trusts (see tls.ca)",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "Hostname Verification": "its certificate is for another host name",
+    "andshake failed": "the TLS handshake failed",
+    "Socket closed": "it closes the connection; it may expect TLS, or a client's certificate",
+    "Connection refused": "nothing listens there",
+    "DNS resolution failed": "the host name cannot be resolved",
+    "Name resolution failure": "the host name cannot be resolved",
+    "No such file": "there is no such socket",
+}
+"""What gRPC's words mean, the more telling first."""
 
 _WRITE_DOUBT = "The write may or may not have been applied, wholly or not at all; read before you write again."
 
@@ -66,8 +77,7 @@ def _unreachable(text: str, failure: PrefixdbError, *, writes: bool, endpoint: s
     """Return "cannot be reached", or for a write that may have left this machine "outcome unknown"."""
     metadata = {"endpoint": endpoint} | failure.metadata
     if any(text.startswith(start) for start in _NEVER_SENT):
-        hint = " It may expect TLS, or not; or another certificate." if _looks_like_tls(text) else ""
-        message = f"No server can be reached at {endpoint}: {_last_detail(text)}.{hint} Nothing was sent."
+        message = f"No server can be reached at {endpoint}: {_meaning(text)}. Nothing was sent."
         return error(Reason.UNREACHABLE, message, metadata=metadata)
     if writes:
         message = f"The connection to {endpoint} was lost before the answer came. {_WRITE_DOUBT}"
@@ -76,12 +86,11 @@ def _unreachable(text: str, failure: PrefixdbError, *, writes: bool, endpoint: s
     return error(Reason.UNREACHABLE, message, metadata=metadata, retry_after_ms=failure.retry_after_ms)
 
 
-def _looks_like_tls(text: str) -> bool:
-    return any(word in text for word in _TLS_MISMATCH)
-
-
-def _last_detail(text: str) -> str:
-    """Return the telling end of gRPC's nested message, for example ``Connection refused (111)``."""
+def _meaning(text: str) -> str:
+    """Return what gRPC's nested message comes down to, or its end when that is not known."""
+    for words, meaning in _TELLING.items():
+        if words in text:
+            return meaning
     return text.rsplit(": ", 1)[-1].strip().rstrip(".")[:200]
 
 

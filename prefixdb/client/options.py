@@ -88,8 +88,8 @@ class ClientOptions:
             raise error(Reason.BAD_FIELD, "resume_s is a number of seconds; 0 means that scans do not resume.")
         if self.tls is None and not self.insecure and self.has_token and not is_local(self.endpoint):
             message = (
-                f"Without TLS the token would travel readable to {self.endpoint}. Use TLS (tls=, --tls-ca), or allow it "
-                "on a network that is your own (insecure=True, --insecure)."
+                f"Without TLS the token would travel readable to {self.endpoint}. Use TLS (tls=, --tls-ca), or "
+                "allow it on a network that is your own (insecure=True, --insecure)."
             )
             raise error(Reason.BAD_FIELD, message)
 

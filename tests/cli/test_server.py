@@ -49,7 +49,7 @@ def test_compact_says_what_changed(cli: Cli, guardian: Cli, place: Namespace) ->
 def test_a_server_that_is_not_there_is_status_78_with_advice(bare: Cli) -> None:
     ended = bare("ping", "--endpoint", "127.0.0.1:1")
     assert (ended.status, ended.out) == (78, b"")
-    assert "127.0.0.1:1" in ended.err and "refused" in ended.err and "doctor" in ended.err
+    assert "127.0.0.1:1" in ended.err and "nothing listens" in ended.err and "doctor" in ended.err
     failure = bare("ping", "--endpoint", "127.0.0.1:1", "--json").error
     assert (failure["code"], failure["reason"], failure["exit_status"]) == ("UNAVAILABLE", "UNREACHABLE", 78)
 

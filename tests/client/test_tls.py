@@ -1,0 +1,121 @@
+"""Goal: TLS and mutual TLS work from both clients and the command line, and a mismatch is explained.
+
+Method: a real server with certificates made here: a CA, the server's for localhost, and a client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from prefixdb import TlsOptions, connect, connect_async
+from prefixdb.cli.main import main
+from prefixdb.errors import UnavailableError
+from prefixdb.testing import ServerProcess
+
+Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def certificate(directory: Path, name: str, signer: Signer | None = None) -> Signer:
+    """Write ``name``.pem and ``name``.key, signed by ``signer`` or by itself, and return them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
+    builder = builder.issuer_name(signer[0].subject if signer else subject).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    made = builder.sign(signer[1] if signer else key, hashes.SHA256())
+    (directory / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return made, key
+
+
+@pytest.fixture(scope="module", params=["tls", "mutual"])
+def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with TLS, and one that also wants to see the client's certificate."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = certificate(directory, "ca")
+    for name in ("server", "client"):
+        certificate(directory, name, authority)
+    certificate(directory, "stranger")
+    config = f'[tls]\ncert = "{directory}/server.pem"\nkey = "{directory}/server.key"\n'
+    if request.param == "mutual":
+        config += f'client_ca = "{directory}/ca.pem"\n'
+    (directory / "config.toml").write_text(config)
+    server = ServerProcess(directory, "--config", str(directory / "config.toml"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def options(server: ServerProcess) -> TlsOptions:
+    """Return the options of a client that belongs here."""
+    directory = server.directory
+    return TlsOptions(ca=directory / "ca.pem", cert=directory / "client.pem", key=directory / "client.key")
+
+
+def test_both_clients_talk_over_tls(secured: ServerProcess) -> None:
+    with connect(secured.endpoint, token_file=secured.guardian_token_file, tls=options(secured)) as db:
+        db.put("k", b"v")
+
+    async def read() -> bytes | None:
+        async with connect_async(secured.endpoint, token_file=secured.guardian_token_file, tls=options(secured)) as db:
+            return await db.get("k")
+
+    assert asyncio.run(read()) == b"v"
+
+
+def test_plaintext_and_strangers_get_nowhere_and_are_told_why(secured: ServerProcess) -> None:
+    strange = TlsOptions(ca=secured.directory / "stranger.pem")
+    for tls, words in ((None, "may expect TLS"), (strange, "authority")):
+        with (
+            connect(secured.endpoint, token_file=secured.guardian_token_file, tls=tls, deadline_s=3) as db,
+            pytest.raises(UnavailableError) as caught,
+        ):
+            db.get("k")
+        assert words in caught.value.message
+        assert secured.endpoint in caught.value.message
+        assert secured.guardian_token_file.read_text().strip() not in caught.value.message
+
+
+def test_a_client_without_a_certificate_is_refused_where_one_is_wanted(secured: ServerProcess) -> None:
+    tls = TlsOptions(ca=secured.directory / "ca.pem")
+    with connect(secured.endpoint, token_file=secured.guardian_token_file, tls=tls, deadline_s=3) as db:
+        if "client_ca" in (secured.directory / "config.toml").read_text():
+            with pytest.raises(UnavailableError):
+                db.get("k")
+        else:
+            db.get("k")
+
+
+def test_the_command_line_takes_certificates_and_doctor_explains_a_mismatch(secured: ServerProcess) -> None:
+    given = options(secured)
+    flags = ["--endpoint", secured.endpoint, "--token-file", str(secured.guardian_token_file), "--timeout", "3s"]
+    tls = ["--tls-ca", str(given.ca), "--tls-cert", str(given.cert), "--tls-key", str(given.key)]
+    good = CliRunner().invoke(main, ["doctor", *flags, *tls])
+    assert good.exit_code == 0, good.output
+    assert "answers over TLS" in good.stdout
+    plain = CliRunner().invoke(main, ["doctor", *flags])
+    assert plain.exit_code == 78
+    assert "--tls-ca" in plain.stdout
+    wrong = CliRunner().invoke(main, ["doctor", *flags, "--tls-ca", str(secured.directory / "stranger.pem")])
+    assert wrong.exit_code == 78
+    assert "look at --tls-ca" in wrong.stdout
+    assert CliRunner().invoke(main, ["doctor", *flags, "--tls-cert", str(given.cert)]).exit_code == 2
