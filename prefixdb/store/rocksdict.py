@@ -160,7 +160,9 @@ class RocksdictStore(LsmStore):
             InternalError: the self-test found that this rocksdict does not behave as the store relies on.
         """
         options = EngineOptions(cache_bytes=cache_bytes, write_buffer_bytes=write_buffer_bytes)
-        return cls._open(RocksdictEngine, data_dir, clock=clock, durability=durability, options=options)
+        store = cls._open(RocksdictEngine, data_dir, clock=clock, durability=durability, options=options)
+        _lower_background_priority()
+        return store
 
 
 def _skip_destructors_at_exit() -> None:
@@ -236,8 +238,11 @@ def _table_options(cache_bytes: int) -> Any:
     return table
 
 
-def lower_background_priority() -> None:
-    """Let compaction threads of this process yield processor and disk to everything else."""
+def _lower_background_priority() -> None:
+    """Let compaction threads of this process yield processor and disk to everything else; flushes keep theirs.
+
+    A compaction that falls behind ends in write stalls, which are answered at once, so it is the writers who wait.
+    """
     environment = rocksdict.Env()
     environment.lower_thread_pool_cpu_priority()
     environment.lower_thread_pool_io_priority()

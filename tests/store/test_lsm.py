@@ -37,6 +37,22 @@ def test_closing_cancels_background_work_before_it_closes_the_engine(
     assert events == ["flush", "cancel_background", "close"]
 
 
+def test_compactions_run_at_low_priority(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data")
+    for _ in range(2):
+        write_rows(store, 0, 1_000)
+        store.flush()
+    store.compact()
+    nice = [
+        int((task / "stat").read_text().rpartition(")")[2].split()[16])
+        for task in Path("/proc/self/task").iterdir()
+        if (task / "comm").read_text().strip() == "rocksdb:low"
+    ]
+    assert nice
+    assert min(nice) > os.nice(0)
+    store.close()
+
+
 def test_an_abandoned_engine_is_never_destroyed(tmp_path: Path) -> None:
     store = open_store(tmp_path / "data")
     with store._slot.use() as engine:

@@ -21,7 +21,7 @@ import rocksdict
 
 from prefixdb.errors import DataLossError, InternalError, PrefixdbError, Reason
 from prefixdb.keycodec import RowKey, Span, data_key, namespace_span
-from prefixdb.limits import RANGE_TOMBSTONES_MAX
+from prefixdb.limits import KIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import rocksdict as binding
 from prefixdb.store import selftest
 from prefixdb.store.base import Commit, DeleteSpan, Put
@@ -209,6 +209,35 @@ def test_r8_writes_are_refused_instead_of_stalling(tmp_path: Path) -> None:
         assert engine._synced.no_slowdown  # type: ignore[attr-defined]
         assert engine._unsynced.no_slowdown  # type: ignore[attr-defined]
         assert engine._synced.sync and not engine._unsynced.sync  # type: ignore[attr-defined]
+    store.close()
+
+
+def test_r8_a_real_stall_is_answered_at_once_and_passes(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data", write_buffer_bytes=64 * KIB, durability="os")
+    payload = os.urandom(500 * KIB)
+    stalls, slowest = 0, 0.0
+    for number in range(5_000):
+        start = time.monotonic()
+        try:
+            store.commit(Commit((Put(row_key(number), payload),)))
+        except PrefixdbError as refused:
+            assert refused.reason is Reason.WRITE_STALL
+            assert store.get(row_key(number)) is None
+            stalls += 1
+        slowest = max(slowest, time.monotonic() - start)
+        if stalls > 20:
+            break
+    assert stalls > 20
+    assert slowest < 0.25
+
+    def passes() -> bool:
+        try:
+            return write_rows(store, 9_000, 1) > 0
+        except PrefixdbError as refused:
+            assert refused.reason is Reason.WRITE_STALL
+            return False
+
+    wait_for(passes)
     store.close()
 
 
