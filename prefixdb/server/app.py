@@ -63,6 +63,9 @@ AUDIT_FILE = "audit.jsonl"
 CUT_BEFORE_END_S = 1.0
 """Streams that still run are cut so long before the drain is over, so that their clients hear why."""
 
+LAME_DUCK_S = 0.1
+"""How long a draining server at least answers DRAINING before it closes the port, so that busy clients hear of it."""
+
 SERVICES = (
     key_value_pb2.DESCRIPTOR.services_by_name["KeyValue"],
     namespaces_pb2.DESCRIPTOR.services_by_name["Namespaces"],
@@ -86,6 +89,7 @@ class App:
         self.http_address = ""
         self._parts = AsyncExitStack()
         self._stopping: asyncio.Task[None] | None = None
+        self._hurried = False
 
     @classmethod
     async def start(cls, config: ServerConfig, clock: Clock | None = None) -> App:
@@ -123,6 +127,7 @@ class App:
 
     async def hurry(self) -> None:
         """Cut whatever still runs; for the operator who asked twice."""
+        self._hurried = True
         self.streams.drain(error(Reason.DRAINING))
         await self._server.stop(None)
 
@@ -235,11 +240,23 @@ class App:
         self.gate.close(reason)
         await self.health.leave()
         self.streams.drain(reason, idle_only=True)
-        loop = asyncio.get_running_loop()
-        cut = loop.call_later(max(0.0, drain_s - CUT_BEFORE_END_S), self.streams.drain, reason)
-        await self._server.stop(drain_s)
-        cut.cancel()
+        await self._settle(drain_s)
+        self.streams.drain(reason)
+        await self._server.stop(min(drain_s, CUT_BEFORE_END_S))
         await self._parts.aclose()
+
+    async def _settle(self, drain_s: float) -> None:
+        """Wait for the calls that run, but not for the last moment of the drain.
+
+        The port stays open meanwhile: once gRPC has been told to stop, a call that is on its way is reset with
+        CANCELLED, which tells a writer nothing; the gate answers it DRAINING, which says that nothing was done.
+        """
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        while not self._hurried and loop.time() < begin + drain_s - CUT_BEFORE_END_S:
+            if loop.time() >= begin + LAME_DUCK_S and not self.gate.running and not len(self.streams):
+                return
+            await asyncio.sleep(0.01)
 
     def _metrics_page(self) -> Page:
         return Page(200, self.metrics.render(), CONTENT_TYPE)

@@ -65,6 +65,8 @@ class Gate(GenericHandler):
         self._on_halt = on_halt
         self._closed: PrefixdbError | None = None
         self.halted = False
+        self.running = 0
+        """Unary calls that are being answered."""
         self._makers: dict[str, tuple[Method, Callable[[Method, Admission], Handler]]] = {}
         for method in methods:
             self._makers[method.path] = (method, self._maker(method))
@@ -114,6 +116,7 @@ class Gate(GenericHandler):
 
         async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
+            self.running += 1
             call = Call(method, admission, self._sessions, context)
             try:
                 raw = await self._arrivals.receive(context)
@@ -123,6 +126,8 @@ class Gate(GenericHandler):
                     self._replies.hold(call.session.namespace_id, len(body), context)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - _fail tells them apart
                 return await self._fail(call, failure, started)
+            finally:
+                self.running -= 1
             self._observer.call_ended(method.path, 0, time.perf_counter() - started)
             return body
 
@@ -133,6 +138,7 @@ class Gate(GenericHandler):
 
         async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
+            self.running += 1
             call = Call(method, admission, self._sessions, context)
             try:
                 raw = await self._arrivals.receive(context)
@@ -145,6 +151,8 @@ class Gate(GenericHandler):
                     self._replies.hold(call.session.namespace_id, len(body), context)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
                 return await self._fail(call, failure, started)
+            finally:
+                self.running -= 1
             self._observer.call_ended(method.path, 0, time.perf_counter() - started)
             return body
 

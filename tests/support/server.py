@@ -180,7 +180,7 @@ async def running(
         ) as channel:
             yield RunningServer(app, channel)
     finally:
-        await app.stop()
+        await app.stop(0.0)
 
 
 async def eventually(condition: Any, what: str, timeout_s: float = WAIT_S) -> None:
