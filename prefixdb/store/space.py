@@ -55,6 +55,24 @@ class _Pass:
     files: frozenset[str]
 
 
+class _Work:
+    """One running reclaim: the files that held the span when it began, and every file that has held it since."""
+
+    def __init__(
+        self, held: list[LiveFile], on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]
+    ) -> None:
+        self.held = held
+        self.former = {file.name for file in held}
+        self.progress = ReclaimProgress(bytes_total=sum(file.size for file in held))
+        self.stop = stop
+        self._on_progress = on_progress
+
+    def report(self, phase: str) -> None:
+        """Tell the caller where the reclaim is."""
+        self.progress.phase = phase
+        self._on_progress(self.progress)
+
+
 class SpaceKeeper:
     """Measures, reclaims and proves spans of one store. Thread-safe; one reclaim runs at a time."""
 
@@ -126,58 +144,44 @@ class SpaceKeeper:
 
     def _reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
         self._passes.pop(_namespace(span), None)
-        held = self._overlapping(span)
-        former = {file.name for file in held}
-        progress = ReclaimProgress(bytes_total=sum(file.size for file in held))
-        on_progress(progress)
+        work = _Work(self._overlapping(span), on_progress, stop)
+        work.report("deleting")
         if span.is_empty:
             return
-        for step in self._steps(span, held):
-            if stop() or not self._reclaim_step(step, held, former, progress, on_progress, stop):
+        for step in self._steps(span, work.held):
+            if stop() or not self._reclaim_step(step, work):
                 return
-        self._finish(span, former)
-        progress.bytes_done = progress.bytes_total
-        progress.phase = "done" if self._wait_for_purge(span, stop) else "waiting"
-        on_progress(progress)
+        self._finish(span, work.former)
+        work.progress.bytes_done = work.progress.bytes_total
+        work.report("done" if self._wait_for_purge(span, stop) else "waiting")
 
-    def _reclaim_step(
-        self,
-        step: Span,
-        held: Sequence[LiveFile],
-        former: set[str],
-        progress: ReclaimProgress,
-        on_progress: Callable[[ReclaimProgress], None],
-        stop: Callable[[], bool],
-    ) -> bool:
+    def _reclaim_step(self, step: Span, work: _Work) -> bool:
         """Delete and rewrite one piece; return false when stopped before it was finished.
 
         Each piece has a tombstone of its own: one over the whole span would pull every file of it into one compaction.
         """
-        progress.phase = "deleting"
-        on_progress(progress)
-        if not self._delete(step, stop):
+        work.report("deleting")
+        if not self._delete(step, work.stop):
             return False
-        former |= engine_files(self._engine_dir)[2].keys()
+        work.former |= engine_files(self._engine_dir)[2].keys()
 
-        progress.phase = "flushing"
-        on_progress(progress)
+        work.report("flushing")
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             engine.flush()
-        if stop():
+        if work.stop():
             return False
 
-        progress.phase = "compacting"
-        on_progress(progress)
+        work.report("compacting")
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             rewritten = {file.name for file in _live_files(engine) if _overlaps(file, step)}
-            former |= rewritten
+            work.former |= rewritten
             engine.compact(step.begin, step.end)
             live = {file.name for file in _live_files(engine)}
         if rewritten & live:
             # The engine's call reports no failure, so look whether it did anything.
             raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
-        progress.bytes_done = sum(file.size for file in held if file.name not in live)
-        on_progress(progress)
+        work.progress.bytes_done = sum(file.size for file in work.held if file.name not in live)
+        work.report("compacting")
         return True
 
     def _delete(self, span: Span, stop: Callable[[], bool]) -> bool:
