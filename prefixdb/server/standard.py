@@ -77,8 +77,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped g
         """Say NOT_SERVING for good, and give watchers who read a moment to hear it before their streams are cut."""
         self._left = True
         self.set_serving(False)
-        if self._changed:
-            await asyncio.sleep(FAREWELL_S)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + FAREWELL_S
+        while self._changed and loop.time() < end:
+            await asyncio.sleep(0.005)
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:
         states = health_pb2.HealthCheckResponse

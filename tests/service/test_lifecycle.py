@@ -70,7 +70,8 @@ async def end_under_load(process: ServerProcess, *signals: signal.Signals) -> tu
         assert reasons == {Reason.DRAINING} or len(signals) > 1, reasons
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await idle.read()
-        assert error_of(caught.value).reason is Reason.DRAINING, "an idle stream is told why it ends"
+        told = error_of(caught.value).reason
+        assert told is Reason.DRAINING or len(signals) > 1, "an idle stream is told why it ends"
         unread.cancel()
         assert caller.token is not None
         return caller.token, acknowledged, took_s
