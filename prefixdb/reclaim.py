@@ -247,7 +247,10 @@ class Reclaimer:
     def _reclaim(self, ban: Ban, work: _Work) -> bool:
         span = namespace_span(ban.namespace_id)
         if not ban.reclaim_started_at_ms:
-            size = self._store.span_size(span, exact_rows_max=EXACT_ROWS_MAX)
+            self._store.flush()  # Only files can say what rows take on disk.
+            size = self._store.span_size(span, exact_rows_max=EXACT_ROWS_MAX, stop=self._is_stopping)
+            if self._is_stopping():
+                return False
             ban = self._registry.mark_reclaim_started(ban.namespace_id, size.bytes, size.rows)
         self._show(
             work,

@@ -230,11 +230,14 @@ class Store(Protocol):
     def commit(self, commit: Commit) -> CommitResult:
         """``commit_many`` of one."""
 
-    def span_size(self, span: Span, *, exact_rows_max: int = 1_000) -> SpanSize:
+    def span_size(
+        self, span: Span, *, exact_rows_max: int = 1_000, stop: Callable[[], bool] = lambda: False
+    ) -> SpanSize:
         """Return the approximate size of a span.
 
         A span of up to ``exact_rows_max`` rows is counted by walking it, about 2 µs a row; of a larger one at least so
-        many are known, and file metadata may tell of more.
+        many are known, and file metadata may tell of more. Bytes are those on disk: a file shared with others counts
+        by its share of rows. The walk ends early when ``stop()`` is true.
         """
 
     def reclaim_span(

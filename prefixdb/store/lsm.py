@@ -197,8 +197,10 @@ class LsmStore:
 
     # --- space -----------------------------------------------------------------------------------------------------
 
-    def span_size(self, span: Span, *, exact_rows_max: int = 1_000) -> SpanSize:
-        return self._space.size(span, exact_rows_max)
+    def span_size(
+        self, span: Span, *, exact_rows_max: int = 1_000, stop: Callable[[], bool] = lambda: False
+    ) -> SpanSize:
+        return self._space.size(span, exact_rows_max, lambda: stop() or self._closing.is_set())
 
     def reclaim_span(
         self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]

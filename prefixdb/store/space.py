@@ -99,15 +99,26 @@ class SpaceKeeper:
                 if type(mutation) is Put:
                     self._passes.pop(namespace_of(mutation.key), None)
 
-    def size(self, span: Span, exact_rows_max: int) -> SpanSize:
+    def size(self, span: Span, exact_rows_max: int, stop: Callable[[], bool]) -> SpanSize:
         """Return what files say about a span; what shares files with neighbours is settled by walking it."""
         if span.is_empty:
             return SpanSize(0, 0)
-        inside = [file for file in self._overlapping(span) if _is_inside(file, span)]
-        file_bytes = sum(file.size for file in inside)
-        file_rows = sum(max(0, file.entries - file.deletions) for file in inside)
-        rows, row_bytes = self._sample(span, exact_rows_max)
-        return SpanSize(max(file_bytes, row_bytes), rows if rows < exact_rows_max else max(rows, file_rows))
+        walked, walked_bytes = self._walk(span, exact_rows_max, stop)
+        files = self._overlapping(span)
+        inside = [file for file in files if _is_inside(file, span)]
+        inside_rows = sum(max(0, file.entries - file.deletions) for file in inside)
+        rows = walked if walked < exact_rows_max else max(walked, inside_rows)
+        elsewhere = max(0, rows - inside_rows)
+        if not elsewhere:
+            return SpanSize(sum(file.size for file in inside), rows)
+        # Rows in shared files or in memory: as large as the rows of the shared files are there, but not larger than
+        # they are in themselves.
+        row_bytes = walked_bytes / walked
+        shared_rows = sum(file.entries for file in files) - sum(file.entries for file in inside)
+        if shared_rows:
+            shared_bytes = sum(file.size for file in files) - sum(file.size for file in inside)
+            row_bytes = min(row_bytes, shared_bytes / shared_rows)
+        return SpanSize(sum(file.size for file in inside) + round(elsewhere * row_bytes), rows)
 
     def reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
         """See ``Store.reclaim_span``."""
@@ -123,7 +134,7 @@ class SpaceKeeper:
         """See ``Store.prove_empty``."""
         if span.is_empty:
             return Emptiness(0, 0)
-        rows_found, row_bytes = self._sample(span, 1)
+        rows_found, row_bytes = self._walk(span, 1, lambda: False)
         finished = self._passes.get(_namespace(span))
         with self._slot.use() as engine:
             live = _live_files(engine)
@@ -235,8 +246,8 @@ class SpaceKeeper:
         with self._slot.use() as engine:
             return [file for file in _live_files(engine) if _overlaps(file, span)]
 
-    def _sample(self, span: Span, max_rows: int) -> tuple[int, int]:
-        """Return how many rows, expired ones included, and how many bytes of them are in front of the span."""
+    def _walk(self, span: Span, max_rows: int, stop: Callable[[], bool]) -> tuple[int, int]:
+        """Return how many rows the span begins with, expired ones included, up to ``max_rows``, and their bytes."""
         cursor = self._open_raw(span)
         pause = threading.Event()
         rows = size = 0
@@ -245,6 +256,8 @@ class SpaceKeeper:
                 rows += len(page)
                 size += sum(len(row.key) + len(row.payload) for row in page)
                 if rows >= PACE_ROWS:
+                    if stop():
+                        break
                     pause.wait(PACE_SECONDS)
         finally:
             cursor.close()

@@ -99,7 +99,9 @@ class MemoryStore:
     def commit(self, commit: Commit) -> CommitResult:
         return self.commit_many([commit])[0]
 
-    def span_size(self, span: Span, *, exact_rows_max: int = 1_000) -> SpanSize:
+    def span_size(
+        self, span: Span, *, exact_rows_max: int = 1_000, stop: Callable[[], bool] = lambda: False
+    ) -> SpanSize:
         with self._lock:
             self._check_open()
             inside = [(key, cell) for key, cell in self._cells.items() if span.begin <= key < span.end]
