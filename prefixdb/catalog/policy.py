@@ -15,7 +15,8 @@ Three questions, asked in this order for every call, each default deny:
     ROWS_READ, ROWS_WRITE  by group rules  by group rules         by group rules, in namespace 0; else a minted token
     ROWS                   by group rules  by group rules         the same; each key of the call is checked by itself
     NAMESPACE_VIEW         no              its own                any
-    TOKENS                 no              its own                any; into others an hour at most
+    TOKENS                 no              its own                any; into others an hour at most; to revoke those of
+                                                                  namespace 0, among them its own, takes one of these
     TOKENS_EVERYONE        no              no                     yes
     NAMESPACES_EDIT        no              no                     yes
     MAINTENANCE            no              no                     yes
@@ -58,6 +59,7 @@ __all__ = [
     "check_issue",
     "check_read",
     "check_read_range",
+    "check_revoke",
     "check_state",
     "check_target",
     "check_write",
@@ -238,6 +240,20 @@ def check_issue(session: Session, namespace_id: int | None, guardian: Guardian) 
     if namespace_id != session.namespace_id:
         return IssueLimits(limits.MINTED_TOKEN_S_MAX, minted=True)
     return IssueLimits(limits.SERVICE_TOKEN_S_MAX)
+
+
+def check_revoke(session: Session, namespace_id: int | None) -> None:
+    """Return when the session may revoke tokens of the namespace.
+
+    Those of namespace 0 are the cluster guardians' too: who is less than they must not lock them out.
+
+    Raises:
+        NotFoundError: NAMESPACE_NOT_FOUND, to cluster guardians only.
+        PermissionDeniedError: NOT_PERMITTED.
+    """
+    check_target(session, Capability.TOKENS, namespace_id)
+    if namespace_id == DEFAULT_NAMESPACE_ID and not _is_cluster_guardian(session):
+        _deny()
 
 
 def check_state(record: NamespaceRecord | None, session: Session, access: Access) -> None:

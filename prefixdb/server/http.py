@@ -8,9 +8,9 @@ its liveness probe.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 HEAD_BYTES_MAX = 8_192
 REQUEST_S_MAX = 5.0
@@ -39,7 +39,7 @@ class HttpServer:
     def __init__(self, pages: dict[str, Callable[[], Page]]) -> None:
         self._pages = pages
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._open: dict[asyncio.Task[None], None] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port.
@@ -58,19 +58,24 @@ class HttpServer:
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        task: Any = asyncio.current_task()
+        if len(self._open) >= CONNECTIONS_MAX:
+            # The oldest goes, not the newest: a probe is answered in a millisecond, so what is old is not one.
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.cancel()
+        self._open[task] = None
         try:
-            if self._open <= CONNECTIONS_MAX:
-                async with asyncio.timeout(REQUEST_S_MAX):
-                    writer.write(self._respond(await reader.readuntil(b"\r\n\r\n")))
-                    await writer.drain()
+            async with asyncio.timeout(REQUEST_S_MAX):
+                writer.write(self._respond(await reader.readuntil(b"\r\n\r\n")))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # A client that sends no request, or goes away, gets its connection closed and nothing else.
         finally:
-            self._open -= 1
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            self._open.pop(task, None)
+            writer.transport.abort()  # What has not been taken by now is not waited for.
 
     def _respond(self, head: bytes) -> bytes:
         parts = head.split(b"\r\n", 1)[0].split(b" ")

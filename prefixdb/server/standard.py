@@ -79,7 +79,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # untyped g
         self.set_serving(False)
         loop = asyncio.get_running_loop()
         end = loop.time() + FAREWELL_S
-        while self._changed and loop.time() < end:
+        while self._changed and loop.time() < end:  # noqa: ASYNC110 - a few times, at the end of the process
             await asyncio.sleep(0.005)
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus.ValueType:

@@ -7,7 +7,7 @@ import asyncio
 from prefixdb.catalog.entities import Guardian, NamespaceRecord
 from prefixdb.catalog.names import check_group_names, check_subject
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import Capability, check_capability, check_issue, check_target
+from prefixdb.catalog.policy import Capability, check_capability, check_issue, check_revoke, check_target
 from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
 from prefixdb.errors import Reason, error
 from prefixdb.service.administration import Administration
@@ -104,6 +104,7 @@ class Auth:
                 await asyncio.to_thread(self._authority.revoke_everyone)
             return pb.RevokeTokensResponse()
         target = self._target(call, request.namespace if request.HasField("namespace") else None)
+        check_revoke(call.session, target.id)
         where = f"namespace {target.id} {target.name}"
         if which == "all":
             async with self._administration.act(call, f"tokens of {where}"):

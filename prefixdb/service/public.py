@@ -64,7 +64,7 @@ def contain(path: str, handler: Handler, parts: GateParts) -> Handler:
         try:
             opened = parts.streams.open(None, lambda: None)
             opened.idle = True
-            request = _messages(handler, context) if handler.request_streaming else None
+            request = _messages(handler, parts, context) if handler.request_streaming else None
             answers = behaviour(request or await _message(handler, parts, context), context)
             if inspect.isasyncgen(answers):
                 async for answer in answers:
@@ -92,10 +92,10 @@ def contain(path: str, handler: Handler, parts: GateParts) -> Handler:
 
 
 async def _message(handler: Handler, parts: GateParts, context: Any) -> Any:
-    raw = await parts.arrivals.receive(context)
+    raw = await parts.arrivals.receive(context, public=True)
     return handler.request_deserializer(raw) if handler.request_deserializer else raw
 
 
-async def _messages(handler: Handler, context: Any) -> AsyncIterator[Any]:
-    while isinstance(raw := await context.read(), bytes):
+async def _messages(handler: Handler, parts: GateParts, context: Any) -> AsyncIterator[Any]:
+    while (raw := await parts.arrivals.receive_next(context, public=True)) is not None:
         yield handler.request_deserializer(raw) if handler.request_deserializer else raw

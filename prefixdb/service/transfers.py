@@ -19,7 +19,14 @@ from prefixdb.limits import REQUEST_ARRIVAL_MS_MAX, UNREAD_BYTES_MAX, UNREAD_BYT
 SMALL_REPLY_BYTES = 64 * 1024
 """Answers up to this size are not counted: flow control lets the first 64 KiB go to any client at once."""
 
-_LATE = f"The request did not arrive within {REQUEST_ARRIVAL_MS_MAX // 1000} s."
+PUBLIC_ARRIVAL_MS_MAX = 2_000
+"""Longest wait for the message of a call that needs no token. Such a message is small and comes with its headers;
+whoever announces sixteen megabytes holds them in our memory meanwhile."""
+
+PUBLIC_ARRIVALS_MAX = 64
+"""Calls without a token whose message is waited for; one more ends the one that waits longest."""
+
+_LATE = "The request did not arrive in time."
 
 
 class Arrivals:
@@ -32,22 +39,33 @@ class Arrivals:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._awaited: dict[asyncio.Task[Any], float] = {}
+        self._public: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
-        return len(self._awaited)
+        return len(self._awaited) + len(self._public)
 
-    async def receive(self, context: Any) -> bytes:
-        """Return the call's message.
+    async def receive(self, context: Any, *, public: bool = False) -> bytes:
+        """Return the call's message; ``public`` for calls that need no token.
 
         Raises:
             DeadlineExceededError: DEADLINE, it did not come in time.
             InvalidArgumentError: BAD_FIELD, the client ended its side without one.
         """
+        raw = await self.receive_next(context, public=public)
+        if raw is None:
+            raise error(Reason.BAD_FIELD, "The call carries no message.")
+        return raw
+
+    async def receive_next(self, context: Any, *, public: bool = False) -> bytes | None:
+        """Return the next message, or None when the client has sent its last; else as ``receive``."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("not inside a task")
-        self._awaited[task] = self._loop.time()
+        if public and len(self._public) >= PUBLIC_ARRIVALS_MAX:
+            self._end(next(iter(self._public)))
+        awaited = self._public if public else self._awaited
+        awaited[task] = self._loop.time()
         try:
             raw = await context.read()
         except asyncio.CancelledError:
@@ -56,19 +74,26 @@ class Arrivals:
             task.uncancel()
             raise error(Reason.DEADLINE, _LATE) from None
         finally:
-            del self._awaited[task]
+            awaited.pop(task, None)
             self._late.discard(task)
-        if not isinstance(raw, bytes):  # At the end of the client's side grpc gives a marker instead of bytes.
-            raise error(Reason.BAD_FIELD, "The call carries no message.")
-        return raw
+        return raw if isinstance(raw, bytes) else None  # At the end grpc gives a marker instead of bytes.
 
     def look(self) -> None:
         """End the calls whose message is late; called by the sweep."""
-        oldest = self._loop.time() - REQUEST_ARRIVAL_MS_MAX / 1000
-        for task, since in list(self._awaited.items()):
-            if since < oldest and task not in self._late:
-                self._late.add(task)
-                task.cancel()
+        now = self._loop.time()
+        for awaited, patience_ms in (
+            (self._awaited, REQUEST_ARRIVAL_MS_MAX),
+            (self._public, PUBLIC_ARRIVAL_MS_MAX),
+        ):
+            for task, since in list(awaited.items()):
+                if since < now - patience_ms / 1000:
+                    self._end(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._public.pop(task, None)
+        if task not in self._late:
+            self._late.add(task)
+            task.cancel()
 
 
 class Replies:

@@ -368,7 +368,7 @@ def test_an_act_is_finished_and_audited_when_its_client_leaves(tmp_path: Path, m
 
 
 def test_a_flood_of_refusals_is_counted_instead_of_filling_the_disk(tmp_path: Path) -> None:
-    from prefixdb.service.administration import REFUSALS_BURST
+    from prefixdb.service.administration import REFUSALS_BURST, REFUSALS_PER_S
 
     async def scenario(server: RunningServer) -> None:
         member, clock = server.caller(server.create("acme")), server.app.clock
@@ -377,7 +377,7 @@ def test_a_flood_of_refusals_is_counted_instead_of_filling_the_disk(tmp_path: Pa
         assert len(audit_lines(server)) == REFUSALS_BURST
         await refused(create(server.nobody(), "x"), Reason.TOKEN_MISSING)
         assert len(audit_lines(server)) == REFUSALS_BURST + 1, "others' refusals are not hidden"
-        clock.advance(1000)  # type: ignore[attr-defined]
+        clock.advance(int(1000 / REFUSALS_PER_S))  # type: ignore[attr-defined]
         await refused(create(member, "x"), Reason.NOT_PERMITTED)
         assert audit_lines(server)[-1]["target"].startswith("5 refusals")
 

@@ -120,7 +120,7 @@ def _has_ended(connection: socket.socket, stream: int) -> bool:
 def test_a_public_call_whose_message_does_not_come_is_ended_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "REQUEST_ARRIVAL_MS_MAX", 300)
+    monkeypatch.setattr(transfers, "PUBLIC_ARRIVAL_MS_MAX", 300)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
