@@ -29,7 +29,7 @@ class TokenSource:
 
     def __init__(self, token: str | None = None, token_file: Path | None = None) -> None:
         self._file = token_file
-        self._token = _checked(token, "the token that was passed") if token is not None else None
+        self._token = _checked(token, "the argument") if token is not None else None
         self._stamp: tuple[int, int] | None = None
         self._look_at = 0.0
 
@@ -57,18 +57,22 @@ class TokenSource:
         return self._token != before
 
     def _read_if_changed(self, file: Path) -> None:
+        text = None
         try:
             facts = file.stat()
             stamp = (facts.st_mtime_ns, facts.st_ino)
             if stamp != self._stamp:
-                self._token = _checked(file.read_text(encoding="utf-8"), f"token file {file}")
-                self._stamp = stamp
+                text = file.read_text(encoding="utf-8")
         except OSError as cause:
             message = f"The token file {file} cannot be read: {cause.strerror or cause}."
             raise error(Reason.TOKEN_MISSING, message) from cause
         except UnicodeDecodeError:
             # `from None`: the codec's error quotes the bytes of the file.
             raise error(Reason.TOKEN_MISSING, f"The token file {file} is not text.") from None
+        if text is not None:
+            # Outside the try: our own error is a PermissionError, and so an OSError.
+            self._token = _checked(text, f"the file {file}")
+            self._stamp = stamp
         self._look_at = time.monotonic() + CHECK_INTERVAL_S
 
 
@@ -76,9 +80,10 @@ def _checked(text: str, where: str) -> str:
     """Return the token in ``text``, or refuse what cannot be one before it goes into a header."""
     token = text.strip()
     if not token:
-        raise error(Reason.TOKEN_MISSING, f"There is no token: {where} is empty.")
+        raise error(Reason.TOKEN_MISSING, f"There is no token in {where}: it is empty.")
     if len(token) > TOKEN_BYTES_MAX or not token.isascii() or not token.isprintable() or " " in token:
-        raise error(Reason.TOKEN_INVALID, f"There is no token in {where}: it is one word of at most 4096 characters.")
+        message = f"There is no token in {where}: a token is one word of at most {TOKEN_BYTES_MAX} characters."
+        raise error(Reason.TOKEN_INVALID, message)
     return token
 
 

@@ -6,6 +6,7 @@ applied? Only what certainly never left this machine, or was refused with a reas
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import grpc
@@ -29,6 +30,9 @@ _TELLING = {
 }
 """What gRPC's words mean, the more telling first."""
 
+_TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
+"""How gRPC of either side refuses a message by its size; it knows no word for what to do."""
+
 _WRITE_DOUBT = "The write may or may not have been applied, wholly or not at all; read before you write again."
 
 
@@ -50,6 +54,11 @@ def translate(cause: grpc.RpcError, *, writes: bool, deadline_s: float, endpoint
         return deadline_exceeded(writes=writes, deadline_s=deadline_s)
     if failure.reason is Reason.UNREACHABLE:
         return _unreachable(text, failure, writes=writes, endpoint=endpoint)
+    if failure.reason is Reason.REQUEST_TOO_LARGE:
+        return _too_large(text, failure)
+    if failure.reason is Reason.TOKEN_MISSING:
+        message = "The server was shown no token: give connect() a token_file, a token or a profile that has one."
+        return error(Reason.TOKEN_MISSING, message, metadata=failure.metadata)
     if writes and write_outcome_unknown(failure) and failure.reason is not Reason.OUTCOME_UNKNOWN:
         failure.message = f"{failure.message.rstrip('.')}. {_WRITE_DOUBT}"
         failure.args = (failure.message,)
@@ -84,6 +93,17 @@ def _unreachable(text: str, failure: PrefixdbError, *, writes: bool, endpoint: s
         return error(Reason.OUTCOME_UNKNOWN, message, metadata=metadata)
     message = f"The connection to {endpoint} was lost before the answer came; nothing was changed, try again."
     return error(Reason.UNREACHABLE, message, metadata=metadata, retry_after_ms=failure.retry_after_ms)
+
+
+def _too_large(text: str, failure: PrefixdbError) -> PrefixdbError:
+    """Return gRPC's refusal of a message in our words; a refusal of our server's has them already."""
+    found = _TOO_LARGE.search(text)
+    if found is None:
+        return failure
+    direction, size, limit = found.groups()
+    what = "The request" if direction == "Sent" or text.startswith("SERVER") else "The answer"
+    message = f"{what} has {size} bytes; the limit of one message is {limit}. Split it into smaller calls."
+    return error(Reason.REQUEST_TOO_LARGE, message, metadata={"size": size, "limit": limit})
 
 
 def _meaning(text: str) -> str:

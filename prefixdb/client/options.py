@@ -80,6 +80,9 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if self.token is not None and self.token_file is not None:
             raise error(Reason.BAD_FIELD, "Give either a token or a token file, not both.")
+        if self.token_file is not None:
+            # A program without a type checker passes text here, as it may to ``connect``.
+            object.__setattr__(self, "token_file", Path(self.token_file))
         check_database(self.database)
         check_deadline(self.deadline_s)
         if min(self.read_attempts, self.write_attempts, self.transaction_attempts) < 1:

@@ -23,6 +23,7 @@ from prefixdb.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
     Reason,
+    ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -276,6 +277,39 @@ async def test_a_token_file_that_is_missing_is_named_and_nothing_is_sent(
     async with connect_async(scripted.endpoint, token_file=tmp_path / "none") as db:
         with pytest.raises(UnauthenticatedError, match="none cannot be read"):
             await db.get("k")
+    assert scripted.calls == []
+
+
+@pytest.mark.parametrize(("content", "reason"), [("", Reason.TOKEN_MISSING), ("two words", Reason.TOKEN_INVALID)])
+@async_test
+async def test_a_token_file_without_a_token_says_so_in_one_sentence(
+    scripted: ScriptedServer, tmp_path: Path, content: str, reason: Reason
+) -> None:
+    file = tmp_path / "t"
+    file.write_text(content)
+    async with connect_async(scripted.endpoint, token_file=file) as db:
+        with pytest.raises(UnauthenticatedError, match=rf"^There is no token in the file {file}: [^.]+\.$") as caught:
+            await db.get("k")
+    assert caught.value.reason is reason
+    assert scripted.calls == []
+
+
+@async_test
+async def test_a_client_without_a_token_is_told_where_to_give_one(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, Refuse(Reason.TOKEN_MISSING))
+    async with connect_async(scripted.endpoint) as db:
+        with pytest.raises(UnauthenticatedError, match="token_file") as caught:
+            await db.get("k")
+    assert caught.value.reason is Reason.TOKEN_MISSING
+
+
+@async_test
+async def test_a_message_that_is_too_large_is_told_with_its_size_and_the_limit(scripted: ScriptedServer) -> None:
+    async with connect_async(scripted.endpoint, token="t") as db:
+        with pytest.raises(ResourceExhaustedError, match=r"^The request has \d+ bytes; .*16777216") as caught:
+            await db.put("k", bytes(17 << 20))
+        assert caught.value.reason is Reason.REQUEST_TOO_LARGE
+        assert caught.value.metadata["limit"] == "16777216"
     assert scripted.calls == []
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,11 @@ def test_a_token_goes_in_plaintext_only_where_it_does_not_leave_the_machine(endp
 def test_options_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidArgumentError):
         ClientOptions(**wrong)
+
+
+def test_a_token_file_may_be_named_by_text() -> None:
+    named: Any = "some.token"
+    assert ClientOptions(token_file=named).token_file == Path("some.token")
 
 
 def test_mutual_tls_needs_both_files_and_files_must_be_pem(tmp_path: Path) -> None:

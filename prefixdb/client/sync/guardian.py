@@ -30,7 +30,13 @@ COMPACT_DEADLINE_S = 3600.0
 
 
 class Guardian:
-    """The guardians' part of the service, by subject."""
+    """The guardians' part of the service, by subject.
+
+    Attributes:
+        namespaces: creates, lists, renames, suspends and bans namespaces.
+        tokens: issues, lists and revokes service tokens.
+        maintenance: status of the server, compaction.
+    """
 
     def __init__(self, connection: Connection, deadline_s: float) -> None:
         self.namespaces = Namespaces(connection, deadline_s)
