@@ -172,6 +172,8 @@ def test_rows_and_secrets_are_closed_to_others_also_in_a_directory_that_is_not(t
             assert all(not path.stat().st_mode & 0o077 for path in (data_dir / "keys").iterdir())
 
     asyncio.run(main())
+    (data_dir / "db").chmod(0o755)
+    asyncio.run(main())
 
 
 async def suspend(server: RunningServer, name: str) -> Any:
