@@ -54,6 +54,25 @@ class DirectoryLock:
             os.close(self._file)
             raise
 
+    def check(self, data_dir: Path) -> None:
+        """Make sure that the path still leads to the directory that was locked.
+
+        A directory that was removed or moved away under a running server may have a successor at the same path, owned
+        by another process; nothing may be written there.
+
+        Raises:
+            DataLossError: CORRUPTION, it does not.
+        """
+        try:
+            if os.path.samestat(os.fstat(self._file), (data_dir / LOCK_NAME).stat()):
+                return
+        except FileNotFoundError:
+            pass  # Removed: as bad as replaced.
+        raise error(
+            Reason.CORRUPTION,
+            f"{data_dir} was removed or replaced while it was open; stop the server and look at what is left.",
+        )
+
     def release(self) -> None:
         """Give the directory free. Harmless when called again, and in a forked child, where the parent keeps it."""
         if self._file >= 0:

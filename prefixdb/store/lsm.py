@@ -351,6 +351,11 @@ class LsmStore:
             if self._closing.is_set():
                 return
             try:
+                self._directory.check()
+            except PrefixdbError as failure:
+                self._poison(failure)
+                return
+            try:
                 self._house_round()
             except Exception:
                 if not self._closing.is_set():

@@ -146,6 +146,7 @@ class OpenDirectory:
     def _save(self, state: StoreState) -> None:
         """Make sure that what ``state`` says is on disk, then say it."""
         with self._saving:
+            self.check()
             kept_logs = {}
             for name in (state.manifest, *state.logs):
                 try:
@@ -194,6 +195,10 @@ class OpenDirectory:
             except FileNotFoundError:
                 continue  # Deleted by the engine since it was listed.
         return total
+
+    def check(self) -> None:
+        """Raise DataLossError when the path leads to another directory than the one that was opened."""
+        self._lock.check(self.data_dir)
 
     def release(self) -> None:
         """Give the directory free."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixdb.errors import FailedPreconditionError, Reason
+from prefixdb.errors import DataLossError, FailedPreconditionError, Reason
 from prefixdb.keycodec import namespace_span
 from prefixdb.store.base import Commit, Put
 from tests.support.crash_image import NS, content, open_store, row_key, write_rows
@@ -61,6 +61,24 @@ def test_a_second_store_in_the_same_process_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path / "data") in refused.value.message
     write_rows(store, 0, 1)
     store.close()
+
+
+def test_a_directory_replaced_under_a_store_is_left_alone_and_the_store_stops(tmp_path: Path) -> None:
+    old = open_store(tmp_path / "data")
+    write_rows(old, 0, 50)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    successor = tmp_path / "data"
+    successor.mkdir()
+    (successor / "LOCK").touch()
+    old._wake.set()
+    old._housekeeper.join(30)
+    with pytest.raises(DataLossError, match="removed or replaced"):
+        old.get(row_key(0))
+    old.close()
+    assert [path.name for path in successor.iterdir()] == ["LOCK"]
+    reopened = open_store(tmp_path / "moved")
+    assert all(reopened.get(row_key(number)) for number in range(50))
+    reopened.close()
 
 
 def test_a_failed_opening_gives_the_directory_free_again(tmp_path: Path) -> None:
