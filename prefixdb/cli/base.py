@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 FLAGS_KEY = "prefixdb.flags"
 
@@ -38,14 +39,20 @@ def global_options(*, hidden: bool) -> list[click.Option]:
     def option(*names: str, **facts: Any) -> click.Option:
         return click.Option(names, expose_value=False, callback=_note, hidden=hidden, **facts)
 
+    path = click.Path()  # For completion; what is there is looked at where it is used.
     return [
         option("--endpoint", metavar="HOST:PORT", help="Server to talk to; also unix:/PATH. [127.0.0.1:7311]"),
-        option("--token-file", metavar="FILE", help="File with the token; '-' takes the first line of standard input."),
+        option(
+            "--token-file",
+            type=path,
+            metavar="FILE",
+            help="File with the token; '-' takes the first line of standard input.",
+        ),
         option("--profile", metavar="NAME", help="Profile with the settings that are not given otherwise."),
         option("--database", type=click.IntRange(0, 65535), metavar="N", help="Numbered database, 0 to 65535. [0]"),
-        option("--tls-ca", metavar="FILE", help="Certificates to trust; turns TLS on."),
-        option("--tls-cert", metavar="FILE", help="Certificate of this client, for mutual TLS."),
-        option("--tls-key", metavar="FILE", help="Key of this client's certificate."),
+        option("--tls-ca", type=path, metavar="FILE", help="Certificates to trust; turns TLS on."),
+        option("--tls-cert", type=path, metavar="FILE", help="Certificate of this client, for mutual TLS."),
+        option("--tls-key", type=path, metavar="FILE", help="Key of this client's certificate."),
         option("--insecure", is_flag=True, help="Allow plaintext beyond loopback; tokens then travel readable."),
         option("--timeout", metavar="TIME", help="Longest time for one call: 500ms, 10s, 2m. [5s]"),
         option("--json", is_flag=True, help="One JSON object on each line; errors as JSON on standard error."),
@@ -67,6 +74,19 @@ class Command(click.Command):
         facts.setdefault("epilog", EPILOG)
         super().__init__(*args, **facts)
         self.params += global_options(hidden=True)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the global flags too, after the command's own."""
+        offered = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            flags = [item for item in self.params if isinstance(item, click.Option) and item.hidden]
+            offered += [
+                CompletionItem(name, help=item.help)
+                for item in flags
+                for name in item.opts
+                if name.startswith(incomplete) and item.name not in given_flags(ctx)
+            ]
+        return offered
 
 
 class Group(click.Group):

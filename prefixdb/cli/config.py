@@ -16,6 +16,8 @@ from prefixdb.client.profiles import profiles_path
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from prefixdb.server.config import ServerConfig
+
 
 @group("config")
 def config() -> None:
@@ -46,11 +48,13 @@ def init(out: Path | None) -> None:
 def check(file: Path | None) -> None:
     """Print every server setting and where its value comes from: FILE, the environment or the default.
 
-    An unknown setting or a bad value is an error that names it.
+    An unknown setting, a bad value or an address that 'serve' would refuse is an error that names it.
     """
     settings = load_settings()
     module = server_config()
-    rows = module.show_config(module.load_config(file, os.environ))
+    loaded = module.load_config(file, os.environ, {"server.insecure": settings.insecure or None})
+    check_exposure(loaded)
+    rows = module.show_config(loaded)
     if settings.json:
         for name, value, source in rows:
             put_json({"setting": name, "value": value, "source": source})
@@ -87,6 +91,19 @@ def server_config() -> ModuleType:
     except ImportError as failure:
         raise missing_server(failure) from failure
     return module
+
+
+def check_exposure(loaded: ServerConfig) -> None:
+    """Refuse what ``serve`` would refuse: an address other machines can reach, without TLS.
+
+    Raises:
+        InvalidArgumentError: BAD_FIELD, with the setting's name.
+    """
+    try:
+        from prefixdb.server import transport
+    except ImportError as failure:
+        raise missing_server(failure) from failure
+    transport.check_exposure(loaded)
 
 
 def missing_server(failure: ImportError) -> click.UsageError:

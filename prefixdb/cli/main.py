@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+import prefixdb
 from prefixdb.cli import failures
 from prefixdb.cli.base import Group
 from prefixdb.errors import PrefixdbError
@@ -104,7 +105,13 @@ class Program(Group):
     lazy=COMMANDS,
     top=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit status: 0 done; 1 not found, or a condition does not hold; 2 the command line cannot be right; 3 stored "
+        "data is damaged; 66 a file or the output of this machine; 130 interrupted; else 64 + the gRPC code, such as "
+        "71 not permitted, 78 not reachable, 80 no valid token."
+    ),
 )
+@click.version_option(prefixdb.__version__, message="prefixdb %(version)s")
 def main() -> None:
     """prefixdb: thousands of isolated namespaces in one key-value store.
 

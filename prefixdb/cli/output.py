@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -44,7 +44,12 @@ def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, 
 
 
 def put_table(
-    settings: Settings, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]
+    settings: Settings,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[int],
+    *,
+    whole: Sequence[int] = (),
 ) -> None:
     """Write rows: a table on a terminal, tab-separated lines without a head elsewhere.
 
@@ -53,6 +58,7 @@ def put_table(
         columns: heads.
         rows: cells as text.
         numbers: indexes of the columns that are aligned to the right.
+        whole: indexes of the columns that are never folded onto several lines.
     """
     if not stdout_is_terminal():
         for row in rows:
@@ -65,7 +71,8 @@ def put_table(
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+        side: Literal["right", "left"] = "right" if index in numbers else "left"
+        table.add_column(column, justify=side, overflow="fold", no_wrap=index in whole)
     for row in rows:
         # Text, not str: rich would take square brackets in a name for its own markup.
         table.add_row(*(Text(cell) for cell in row))

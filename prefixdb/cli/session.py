@@ -75,6 +75,11 @@ def confirm(settings: Settings, what: str, word: str) -> None:
     if not can_ask():
         raise click.UsageError(f"{what} Nobody can be asked here; repeat it with --yes if that is what you want.")
     click.echo(what, err=True)
-    typed = click.prompt(f"Type {click.style(word, bold=True)} to go on", err=True, prompt_suffix=": ", type=str)
+    try:
+        typed = click.prompt(f"Type {click.style(word, bold=True)} to go on", err=True, prompt_suffix=": ", type=str)
+    except click.Abort:
+        # The cursor still stands behind the question.
+        click.echo(err=True)
+        raise
     if typed.strip() != word:
         raise click.UsageError(f"That is not {word!r}; nothing was done.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,16 @@ import click
 from prefixdb.cli.arguments import DURATION, NAMESPACE, check_new_file, write_secret
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_show import iso
-from prefixdb.cli.output import put_facts, put_json, put_table, say
+from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.session import confirm, connected
-from prefixdb.cli.settings import load_settings
+from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import instant
 
 if TYPE_CHECKING:
     from prefixdb.client.models import ServiceToken
+
+WIDE = 130
+"""Columns of a terminal that shows all of a token's facts side by side."""
 
 _NAMESPACE = click.option(
     "--namespace", type=NAMESPACE, metavar="NAMESPACE", help="Name or id:NUMBER; else the token's own."
@@ -67,6 +71,8 @@ def issue(
         put_json(secret | _token_json(issued.info))
     elif out is None:
         click.echo(issued.token)
+    if not groups and role is GuardianRole.NONE:
+        say(settings, "It is in no group and can read and write nothing; --group readers or --group writers lets it.")
     where = f" in {out}" if out is not None else ""
     say(settings, f"Token for {subject}{where}, valid until {instant(issued.info.expires_at)}.")
     say(settings, f"Revoke it: prefixdb token revoke --jti {issued.info.jti}{_for_namespace(namespace)}")
@@ -94,7 +100,19 @@ def list_(namespace: int | str | None) -> None:
             rights = ", ".join([*item.groups, *([role] if role else [])]) or "-"
             rows.append([item.jti, item.subject, rights, state, instant(item.expires_at), item.issued_by])
     if not settings.json:
-        put_table(settings, ["jti", "subject", "rights", "state", "expires", "issued by"], rows, [])
+        _put_tokens(settings, rows)
+
+
+def _put_tokens(settings: Settings, rows: list[list[str]]) -> None:
+    """Write the tokens; on a narrow terminal without what is left, so that an id stays in one piece to be copied."""
+    columns = ["jti", "subject", "rights", "state", "expires", "issued by"]
+    if stdout_is_terminal() and shutil.get_terminal_size().columns < WIDE:
+        columns = ["jti", "subject", "rights", "valid until"]
+        rows = [
+            [jti, subject, rights, expires if state == "valid" else state]
+            for jti, subject, rights, state, expires, _ in rows
+        ]
+    put_table(settings, columns, rows, [], whole=[0])
 
 
 @token.command("revoke")

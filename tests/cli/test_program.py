@@ -65,7 +65,8 @@ def test_every_command_explains_itself_in_one_line_and_in_full(path: tuple[str, 
     [
         ("prefixdb pro", {"profile"}),
         ("prefixdb ns ", {"create", "ban", "unban"}),
-        ("prefixdb put --t", {"--ttl"}),
+        ("prefixdb put --t", {"--ttl", "--token-file", "--timeout"}),
+        ("prefixdb put --token-file some", {"some"}),
         ("prefixdb completion f", {"fish"}),
     ],
 )
@@ -120,4 +121,5 @@ def test_a_mistake_of_the_program_shows_itself_and_is_not_taken_for_not_found(
 
 def test_version_is_for_people_and_for_programs(bare: Cli) -> None:
     assert bare("version").text.startswith("prefixdb ")
+    assert bare("--version").text == bare("version").text
     assert set(json.loads(bare("version", "--json").out)) == {"version", "python"}

@@ -5,9 +5,11 @@ Method: real processes, stopped by signals.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,6 +112,16 @@ def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, fl
     assert "Traceback" not in ended.err
 
 
+def test_a_port_that_is_taken_is_told_in_our_words_only(bare: Cli, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        ended = bare.process("serve", "--http", "", "--data-dir", str(tmp_path / "data"), "--listen", address)
+    assert ended.status == 64 + 3
+    *log, last = ended.err.splitlines()
+    assert last.startswith(f"prefixdb: server.listen: {address} cannot be bound")
+    assert all(json.loads(line)["message"] for line in log), "and none of gRPC's"
+
+
 def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -> None:
     file = tmp_path / "prefixdb.toml"
     assert bare("config", "init", "--out", str(file)).status == 0
@@ -120,6 +132,11 @@ def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -
     assert shown["store.durability"] == {"setting": "store.durability", "value": "os", "source": f"file {file}"}
     over = bare("config", "check", str(file), "--json", PREFIXDB_STORE__DURABILITY="fsync").lines
     assert {"setting": "store.durability", "value": "fsync", "source": "environment"} in over
+    file.write_text('[server]\nlisten = "0.0.0.0:7311"\n')
+    exposed = bare("config", "check", str(file))
+    assert (exposed.status, exposed.out) == (64 + 3, b"")
+    assert "server.listen" in exposed.err
+    assert bare("config", "check", str(file), "--insecure").status == 0
     file.write_text("[store]\ndurabilty = 1\n")
     ended = bare("config", "check", str(file))
     assert ended.status == 64 + 3

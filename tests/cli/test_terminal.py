@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -23,9 +24,9 @@ WAIT_S = 30.0
 class Terminal:
     """A command on a terminal: what it shows, and what is typed."""
 
-    def __init__(self, cli: Cli, *arguments: str) -> None:
+    def __init__(self, cli: Cli, *arguments: str, columns: int = 120) -> None:
         self._ours, theirs = pty.openpty()
-        environment = cli.environment | {"COLUMNS": "120"}
+        environment = cli.environment | {"COLUMNS": str(columns)}
         self._process = subprocess.Popen(
             cli.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
         )
@@ -99,6 +100,19 @@ def test_lists_are_tables_with_heads(guardian: Cli, place: Namespace) -> None:
     assert str(place.id) in terminal.text
 
 
+@pytest.mark.parametrize("columns", [80, 140])
+def test_the_id_of_a_token_is_shown_in_one_piece(guardian: Cli, place: Namespace, columns: int) -> None:
+    subject = "service.accounts.checkout"
+    jti = guardian("token", "issue", subject, "--namespace", place.name, "--group", "writers", "--json").json["jti"]
+    guardian("token", "revoke", "--jti", jti, "--namespace", place.name)
+    terminal = Terminal(guardian, "token", "list", "--namespace", place.name, columns=columns)
+    assert terminal.end() == 0
+    [line] = [line for line in terminal.text.splitlines() if line.startswith(jti)]
+    assert "writers" in line and "revoked" in line
+    assert ("issued by" in terminal.text) is (columns == 140)
+    assert all(len(re.sub(r"\x1b\[\d+m", "", line)) <= columns for line in terminal.text.splitlines())
+
+
 def test_a_ban_happens_only_when_the_name_is_typed(guardian: Cli, place: Namespace) -> None:
     for typed in ("", "yes", f"{place.name}x"):
         terminal = Terminal(guardian, "ns", "ban", place.name)
@@ -134,7 +148,7 @@ def test_an_interrupt_ends_a_question_and_nothing_was_done(guardian: Cli, place:
     terminal.until(b"to go on")
     terminal.interrupt()
     assert terminal.end() == 130
-    assert "interrupted" in terminal.text
+    assert "\nprefixdb: interrupted." in terminal.text, "on a line of its own"
     assert "Traceback" not in terminal.text
     assert guardian("ns", "show", place.name, "--json").json["state"] == "ACTIVE"
 

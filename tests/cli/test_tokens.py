@@ -39,6 +39,12 @@ def test_a_token_goes_into_a_new_private_file_and_nowhere_else(guardian: Cli, tm
         assert secret.split(".")[2] not in seen.text + seen.err, "nor its signature"
 
 
+def test_a_token_that_permits_nothing_says_so(guardian: Cli) -> None:
+    assert "can read and write nothing" in guardian("token", "issue", "bob").err
+    assert "nothing;" not in guardian("token", "issue", "bob", "--group", "readers").err
+    assert "nothing;" not in guardian("token", "issue", "bob", "--guardian", "namespace").err
+
+
 def test_looking_into_a_token_needs_no_server(bare: Cli, guardian: Cli, tmp_path: Path) -> None:
     token = guardian("token", "issue", "bob", "--group", "readers", "--group", "writers", "--ttl", "1h").out
     seen = bare("token", "inspect", "-", "--json", stdin=token)
