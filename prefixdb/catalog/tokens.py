@@ -35,7 +35,7 @@ from prefixdb.catalog.revocation import Revocations
 from prefixdb.catalog.schema import Tag
 from prefixdb.catalog.verification import Claims, RefusedError, encode_claims, read_token
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span, system_span
 from prefixdb.store.base import Absent, Commit, Condition, Delete, Exists, Mutation, Store, VersionIs
 
@@ -268,11 +268,7 @@ class TokenAuthority:
             longest_s = min(longest_s, bounds.expires_at_ms_max // 1000 - issued_at_s)
         ttl_s = min(limits.ACCESS_TOKEN_S, longest_s) if request.ttl_s is None else request.ttl_s
         if not 1 <= ttl_s <= longest_s:
-            raise error(
-                Reason.BAD_FIELD,
-                f"ttl must be between 1 and {max(longest_s, 0)} seconds here.",
-                metadata={"field": "ttl", "limit": str(max(longest_s, 0))},
-            )
+            raise _bad_lifetime(max(longest_s, 0), bounds)
         return ServiceTokenRecord(
             jti=secrets.token_hex(16),
             subject=check_subject(request.subject),
@@ -371,3 +367,14 @@ def ensure_guardian_token(authority: TokenAuthority, store: Store, clock: Clock,
     if not store.commit(Commit((put,), guards=(VersionIs(key, row.version),))).applied:
         raise error(Reason.INTERNAL, "Another writer changed the catalog.")
     return path
+
+
+def _bad_lifetime(longest_s: int, bounds: IssueLimits) -> PrefixdbError:
+    """Return the refusal of a lifetime, with what makes the bound."""
+    why = "no token lives longer"
+    if bounds.expires_at_ms_max:
+        why = "what is issued with a cluster guardian's helping token ends with it"
+    elif bounds.minted:
+        why = "a cluster guardian's token for another namespace is for help; its own guardian issues lasting ones"
+    message = f"ttl must be between 1 and {longest_s} seconds: {why}."
+    return error(Reason.BAD_FIELD, message, metadata={"field": "ttl", "limit": str(longest_s)})

@@ -35,7 +35,7 @@ from prefixdb.service.messages import (
 )
 from prefixdb.service.notices import Notices
 from prefixdb.service.ports import ReclaimReports
-from prefixdb.store.base import Store
+from prefixdb.store.base import SpanSize, Store
 from prefixdb.v1 import namespaces_pb2 as pb
 
 _PAGE_KIND = b"N"
@@ -45,6 +45,10 @@ _SUSPENSIONS = {
     pb.NAMESPACE_STATE_READ_ONLY: NamespaceState.READ_ONLY,
     pb.NAMESPACE_STATE_SUSPENDED: NamespaceState.SUSPENDED,
 }
+_ROWS_GLANCED = 1_000
+_ROWS_WALKED = 100_000
+"""Rows counted for GetNamespace when files tell of more than the first number, and when they do not: 0.2 s."""
+
 _LOST_NOTICE_S = 1.0
 """Longest wait of a watch before it looks at the report again by itself: the end of a grace gives no notice."""
 
@@ -104,9 +108,15 @@ class Namespaces:
         check_target(call.session, call.method.capability, found.id if found else None)
         record = _known(found)
         message = self._message(record)
-        size = await asyncio.to_thread(self._store.span_size, namespace_span(record.id))
+        size = await asyncio.to_thread(self._size, record.id)
         message.approximate_bytes, message.approximate_rows = size.bytes, size.rows
         return pb.GetNamespaceResponse(namespace=message)
+
+    def _size(self, namespace_id: int) -> SpanSize:
+        """Return the approximate size. Young rows are in memory, where files know nothing of them: they are walked."""
+        span = namespace_span(namespace_id)
+        size = self._store.span_size(span, exact_rows_max=_ROWS_GLANCED)
+        return self._store.span_size(span, exact_rows_max=_ROWS_WALKED) if size.rows == _ROWS_GLANCED else size
 
     async def ListNamespaces(self, call: Call, request: pb.ListNamespacesRequest) -> pb.ListNamespacesResponse:
         """Return a page of namespaces by id."""

@@ -94,6 +94,22 @@ def test_a_namespace_is_created_shown_listed_and_changed(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
+def test_the_size_of_a_namespace_counts_what_is_still_in_memory(tmp_path: Path) -> None:
+    async def scenario(server: RunningServer) -> None:
+        young = server.create("young")
+        writer = server.caller(young)
+        puts = [kv.Mutation(put=kv.Mutation.Put(key=b"%d" % number, value=b"v" * 100)) for number in range(5_000)]
+        await writer.call(writer.key_value.Write, kv.WriteRequest(mutations=puts))
+        boss = server.guardian
+        shown = await boss.call(
+            boss.namespaces.GetNamespace, ns.GetNamespaceRequest(namespace=ns.NamespaceRef(id=young.id))
+        )
+        assert 5_000 <= shown.namespace.approximate_rows < 5_010, "its rows and its own records"
+        assert shown.namespace.approximate_bytes > 500_000
+
+    play(tmp_path, scenario)
+
+
 def test_fields_are_checked_and_named(tmp_path: Path) -> None:
     async def scenario(server: RunningServer) -> None:
         boss = server.guardian
