@@ -38,6 +38,15 @@ interpreter's lock (64 MiB: 188 ms), so a batch is kept to what delays readers b
 SHARED_BATCH_COMMITS_MAX = 1_024
 """Commits after which a shared batch takes no further request; one fsync among so many costs each next to nothing."""
 
+GATHER_TURNS = 8
+"""Turns of the event loop without a new request after which a batch is closed. A batch costs about a millisecond beside
+its rows (fsync, and the thread's way through the interpreter's lock), and calls that are under way arrive within a few
+turns: waiting for them gave 16 writes a batch instead of 2 and 1.6 times the puts at 64 in flight. A lone writer loses
+a tenth of a millisecond."""
+
+GATHER_SECONDS_MAX = 0.010
+"""Longest time a batch waits for company."""
+
 _ENGINE_WIDE = frozenset({Reason.WRITE_STALL, Reason.READ_ONLY_STORE, Reason.DISK_FULL, Reason.OUTCOME_UNKNOWN})
 """Failures of the engine: trying the requests of a batch one by one would fail each the same way, or apply it twice."""
 
@@ -210,6 +219,7 @@ class GroupCommitter:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                await self._gather()
                 requests = self._take()
                 outcomes = await loop.run_in_executor(self._worker, self._write, requests)
                 for request, outcome in zip(requests, outcomes, strict=True):
@@ -222,6 +232,16 @@ class GroupCommitter:
         finally:
             self._running = None
             self._abandon()
+
+    async def _gather(self) -> None:
+        """Let the loop turn while requests keep coming in."""
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + GATHER_SECONDS_MAX
+        seen = quiet = 0
+        while quiet < GATHER_TURNS and loop.time() < gives_up_at:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == seen else 0
+            seen = len(self._waiting)
 
     def _abandon(self) -> None:
         """Answer whoever is still waiting; only reached with waiters when the loop itself cancels the task."""

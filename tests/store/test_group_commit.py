@@ -39,8 +39,8 @@ class GatedStore(MemoryStore):
         self.damaged: set[bytes] = set()
 
     def commit_many(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        self.gate.wait(30)
         self.batches.append(len(commits))
+        self.gate.wait(30)
         if any(condition.key in self.damaged for commit in commits for condition in commit.conditions):
             raise error(Reason.CORRUPTION)
         return super().commit_many(commits)
@@ -59,14 +59,47 @@ def test_writers_of_one_turn_share_a_batch_and_keep_their_order() -> None:
     asyncio.run(run())
 
 
+def test_writers_that_arrive_a_turn_after_one_another_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "GATHER_SECONDS_MAX", 60.0)
+
+    async def run() -> None:
+        store = GatedStore()
+        committer = GroupCommitter(store)
+        writers = []
+        for number in range(20):
+            writers.append(asyncio.create_task(committer.commit(put(number))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*writers)
+        assert store.batches == [20]
+        await committer.close()
+
+    asyncio.run(run())
+
+
+def test_a_batch_does_not_wait_for_company_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "GATHER_SECONDS_MAX", 0.0)
+
+    async def run() -> None:
+        store = GatedStore()
+        committer = GroupCommitter(store)
+        writers = [asyncio.create_task(committer.commit(put(0)))]
+        while not store.batches:  # Somebody new in every turn: without the limit the batch would never close.
+            writers.append(asyncio.create_task(committer.commit(put(len(writers)))))
+            await asyncio.sleep(0)
+        assert (await asyncio.gather(*writers))[0].applied
+        await committer.close()
+
+    asyncio.run(run())
+
+
 def test_while_one_batch_is_written_the_next_one_gathers() -> None:
     async def run() -> None:
         store = GatedStore()
         committer = GroupCommitter(store)
         store.gate.clear()
         first = asyncio.create_task(committer.commit(put(0)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        while not store.batches:
+            await asyncio.sleep(0)
         later = [asyncio.create_task(committer.commit(put(number))) for number in range(1, 30)]
         await asyncio.sleep(0)
         store.gate.set()

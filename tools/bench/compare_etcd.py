@@ -94,6 +94,10 @@ def _compare(arguments: argparse.Namespace) -> dict[str, object]:
             ours.preload()
             pairs = list(zip(ours.cases(), etcd.cases(), strict=True))
             if arguments.case:
+                unknown = set(arguments.case) - {pair[0].name for pair in pairs}
+                if unknown:
+                    names = ", ".join(pair[0].name for pair in pairs)
+                    raise SystemExit(f"no such case: {', '.join(sorted(unknown))}; there are {names}")
                 pairs = [pair for pair in pairs if pair[0].name in arguments.case]
             measured = {mine.name: _measure(mine, theirs, arguments) for mine, theirs in pairs}
             facts = {"prefixdb": ours.facts(), "etcd": servers.etcd_version(), **_machine()}
