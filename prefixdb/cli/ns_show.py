@@ -47,7 +47,9 @@ def put_namespace(settings: Settings, item: Namespace, *, with_size: bool = Fals
         words |= {"banned": instant(item.banned_at), "reclaim after": instant(item.reclaim_after)}
     words |= {f"label {name}": value for name, value in sorted(item.labels.items())}
     if with_size:
-        words["size"] = f"about {size(item.approximate_bytes)}, {item.approximate_rows:,} rows"
+        words["size"] = (
+            f"about {size(item.approximate_bytes)}, {item.approximate_rows:,} rows, groups and tokens included"
+        )
     put_facts(settings, namespace_json(item, with_size=with_size), words)
 
 

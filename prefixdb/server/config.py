@@ -10,6 +10,7 @@ value came from, which is what ``prefixdb config check`` prints. Secrets are nev
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -234,9 +235,18 @@ def _build(name: str, struct: type[msgspec.Struct], values: dict[str, Any], sour
         try:
             msgspec.convert({key: value}, struct)
         except msgspec.ValidationError as failure:
-            raise _bad(setting, sources[setting], str(failure).partition(" - ")[0] + ".") from failure
+            raise _bad(setting, sources[setting], _bound(_ATTRIBUTES[setting], failure)) from failure
         section[key] = value
     return msgspec.convert(section, struct)
+
+
+def _bound(attribute: str, failure: msgspec.ValidationError) -> str:
+    """Return what a value must be; a bound in the unit in which the setting is written."""
+    text = str(failure).partition(" - ")[0]
+    found = re.fullmatch(r"Expected `int` (<=|>=) (\d+)", text)
+    if found is None:
+        return f"{text}."
+    return f"it is at {'most' if found[1] == '<=' else 'least'} {_format(attribute, int(found[2]))}."
 
 
 def _format(attribute: str, value: Any) -> str:

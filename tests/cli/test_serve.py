@@ -137,6 +137,10 @@ def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -
     assert (exposed.status, exposed.out) == (64 + 3, b"")
     assert "server.listen" in exposed.err
     assert bare("config", "check", str(file), "--insecure").status == 0
+    file.write_text('[store]\nvalue_max = "20MiB"\n')
+    assert f"store.value_max (file {file}): it is at most " in bare("config", "check", str(file)).err
+    file.write_text('[server]\ndrain = "11m"\n')
+    assert "it is at most 10m." in bare("config", "check", str(file)).err
     file.write_text("[store]\ndurabilty = 1\n")
     ended = bare("config", "check", str(file))
     assert ended.status == 64 + 3
