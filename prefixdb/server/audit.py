@@ -141,9 +141,9 @@ class AuditFile:
             batch, self._waiting = self._waiting, []
             try:
                 await asyncio.to_thread(self._write, [entry for entry, _ in batch])
-            except OSError as failure:
+            except Exception as failure:  # noqa: BLE001 - logged; whatever it was, those who wait must hear of it
                 if self.available:
-                    _LOG.error("audit file cannot be written", extra={"errno": failure.errno})
+                    _LOG.error("audit file cannot be written", exc_info=failure)
                 self.available = False
                 for _, done in batch:
                     if not done.cancelled():

@@ -155,10 +155,12 @@ def range_of(namespace_id: int, database: int, message: pb.KeyRange) -> Span:
 
 
 def user_bounds(span: Span) -> tuple[bytes, bytes]:
-    """Return the user-key bounds of a span inside one database; an empty end is the end of the database."""
-    start = span.begin[DATA_HEAD_BYTES:]
-    same_database = span.begin[:DATA_HEAD_BYTES] == span.end[:DATA_HEAD_BYTES]
-    return start, span.end[DATA_HEAD_BYTES:] if same_database else b""
+    """Return the user-key bounds of a span inside one database; an empty end is the end of the database.
+
+    A span that reaches the end of its database ends at the bare head of the next one, or of the next family, which is
+    not longer than a head: nothing is left of it.
+    """
+    return span.begin[DATA_HEAD_BYTES:], span.end[DATA_HEAD_BYTES:]
 
 
 def readable_range(session: Session, database: int, message: pb.KeyRange) -> Span:

@@ -19,6 +19,7 @@ from prefixdb.catalog.entities import Guardian, NamespaceState
 from prefixdb.catalog.policy import METHODS
 from prefixdb.errors import Reason
 from prefixdb.server.app import SERVICES
+from prefixdb.server.standard import Health
 from prefixdb.service.methods import methods_of
 from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
 from tests.support.server import RunningServer, error_of, running
@@ -252,5 +253,24 @@ def test_health_and_reflection_answer_without_a_token_and_nothing_else_does(tmp_
             }
             check = server.channel.unary_unary("/grpc.health.v1.Health/Check")
             assert await check(b"", timeout=10) == b"\x08\x01"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/prefixdb.v1.KeyValue/Get", "/grpc.channelz.v1.Channelz/GetServers"])
+def test_a_public_handler_without_a_public_row_keeps_the_server_from_starting(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = Health.handlers
+
+    def more(health: Health) -> Any:
+        found = handlers(health)
+        return found | {path: next(iter(found.values()))}
+
+    async def main() -> None:
+        monkeypatch.setattr(Health, "handlers", more)
+        with pytest.raises(RuntimeError, match="is not public"):
+            async with running(tmp_path / "data"):
+                pass
 
     asyncio.run(main())

@@ -157,6 +157,27 @@ def test_a_failed_write_refuses_leaves_the_file_whole_and_heals(
     assert verify(path).broken_line == 0
 
 
+def test_a_mistake_while_writing_refuses_instead_of_waiting_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        file = AuditFile(tmp_path / "audit.jsonl", HeldClock())
+
+        def broken(*_: object) -> bytes:
+            raise ValueError
+
+        monkeypatch.setattr(file, "_line", broken)
+        with pytest.raises(PrefixdbError) as caught:
+            await asyncio.wait_for(file.record(AuditEntry()), 5)
+        assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
+        monkeypatch.undo()
+        await file.record(AuditEntry(user="after"))
+        await file.close()
+
+    asyncio.run(main())
+    assert [line["user"] for line in objects(tmp_path / "audit.jsonl")] == ["after"]
+
+
 def test_many_waiting_lines_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     syncs: list[int] = []
     real = audit.os.fsync

@@ -20,7 +20,7 @@ from prefixdb import limits
 from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, NamespaceRecord, NamespaceState
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import data_key
-from prefixdb.service import calls, streams
+from prefixdb.service import calls, key_value, streams
 from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.clocks import HeldClock
@@ -83,9 +83,9 @@ def fill(server: RunningServer, namespace: NamespaceRecord, mebibytes: int) -> N
 async def end_of(call: Any) -> PrefixdbError:
     """Read a call to its end and return the error it ends with."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
-        await call
+        async with asyncio.timeout(3 * CUT_S_MAX):
+            while await call.read() is not grpc.aio.EOF:
+                pass
         raise AssertionError(f"the stream ended with {await call.code()}")
     return error_of(caught.value)
 
@@ -138,6 +138,57 @@ def test_a_scan_blocked_in_a_write_gives_its_cursor_back_within_a_second(tmp_pat
             failure = await end_of(call)
             assert failure.reason is ACTS[act]
             await eventually(lambda: len(server.app.streams) == 0, "the slot is given back")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("act", [ban, suspend, revoke_subject, revoke_everyone], ids=lambda act: act.__name__)
+def test_an_act_cuts_streams_at_once_and_does_not_wait_for_the_sweep(
+    tmp_path: Path, act: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SWEEP_S", 3600)
+
+    async def main() -> None:
+        async with running(tmp_path / "data", clock=HeldClock()) as server:
+            acme = server.create("acme")
+            call = await idle_pipeline(server.caller(acme))
+            await act(server, acme)
+            assert (await end_of(call)).reason is ACTS[act]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("method", ["Scan", "Count", "Pipeline"])
+def test_a_stream_that_nobody_cuts_looks_for_itself_before_it_goes_on(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut takes a turn of the event loop to arrive; what the handler does until then must be right as well."""
+    monkeypatch.setattr(streams.Stream, "recheck", lambda _: None)
+    monkeypatch.setattr(key_value, "COUNT_STEP_ROWS", 1)
+
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            acme = server.create("acme")
+            caller = server.caller(acme)
+            fill(server, acme, 24)
+            if method == "Pipeline":
+                call = await idle_pipeline(caller)
+                await ban(server, acme)
+                await call.write(pb.PipelineRequest(operations=[pb.Operation(get=pb.GetRequest(key=b"0000"))]))
+                assert (await end_of(call)).reason is Reason.NAMESPACE_BANNED
+            elif method == "Scan":
+                call = await unread_scan(server, caller)
+                await ban(server, acme)
+                assert (await end_of(call)).reason is Reason.NAMESPACE_BANNED
+            else:
+                rows = tuple(Put(data_key(acme.id, 1, b"%06d" % n), b"") for n in range(10_000))
+                assert server.app.store.commit(Commit(rows)).applied
+                counting = asyncio.create_task(caller.call(caller.key_value.Count, pb.CountRequest(database=1)))
+                await eventually(lambda: server.app.streams.views(acme.id) == 1, "the count runs")
+                await ban(server, acme)
+                with pytest.raises(PrefixdbError) as caught:
+                    await counting
+                assert caught.value.reason is Reason.NAMESPACE_BANNED
 
     asyncio.run(main())
 
@@ -259,8 +310,6 @@ def test_streams_are_limited_for_each_namespace_and_given_back(tmp_path: Path, m
 
 
 def test_a_count_is_cut_by_a_ban_and_counted_as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixdb.service import key_value
-
     monkeypatch.setattr(key_value, "COUNT_STEP_ROWS", 1)
 
     async def main() -> None:
