@@ -22,6 +22,7 @@ _TELLING = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
     "Hostname Verification": "its certificate is for another host name",
     "andshake failed": "the TLS handshake failed",
+    "Handshake read failed": "the TLS handshake was broken off",
     "Socket closed": "it closes the connection; it may expect TLS, or a client's certificate",
     "Connection refused": "nothing listens there",
     "DNS resolution failed": "the host name cannot be resolved",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from prefixdb import __version__
@@ -41,6 +41,7 @@ class Metrics:
     """Counts calls (a ``CallObserver``) and renders everything on demand."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # A second series for each counter that says when it was made: nobody asks.
         self.registry = CollectorRegistry()
         self._calls = Counter("prefixdb_calls", "Calls that ended.", ["method", "code"], registry=self.registry)
         self._seconds = Histogram(

@@ -6,6 +6,7 @@ Method: a real server with certificates made here: a CA, the server's for localh
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -60,9 +61,24 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     server = ServerProcess(directory, "--config", str(directory / "config.toml"))
     server.start()
     try:
+        wait_for_handshake(server)
         yield server
     finally:
         server.stop()
+
+
+def wait_for_handshake(server: ServerProcess) -> None:
+    """Wait until a first handshake went through: a machine under load can break one off, and a client says so."""
+    gives_up_at = time.monotonic() + 30
+    while True:
+        with connect(server.endpoint, token_file=server.guardian_token_file, tls=options(server)) as db:
+            try:
+                db.get("k")
+            except UnavailableError:
+                if time.monotonic() > gives_up_at:
+                    raise
+            else:
+                return
 
 
 def options(server: ServerProcess) -> TlsOptions:
