@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -231,7 +232,11 @@ class App:
         try:
             self.http_address = join_address(host, await http.start(host, port))
         except OSError as failure:
-            message = f"server.http: {self.config.server.http} cannot be bound: {failure.strerror}."
+            why = os.strerror(failure.errno) if failure.errno else str(failure)
+            message = (
+                f"server.http: {self.config.server.http} cannot be bound: {why}. Choose another port with --http, "
+            )
+            message += "port 0 for any, or '' for none."
             raise error(Reason.BAD_FIELD, message, metadata={"field": "server.http"}) from failure
         self._parts.push_async_callback(http.stop)
 

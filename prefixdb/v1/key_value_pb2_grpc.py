@@ -153,7 +153,8 @@ class KeyValueServicer(object):
     def Pipeline(self, request_iterator, context):
         """Pipeline carries many independent operations in each message, up to 1,000. Every request message gets one response
         message, in order, with one result for each operation, in order. An operation sees the effects of the ones before it
-        on the same stream. One bad operation fails alone. Capability: as the operation's own rpc. Retry: per operation.
+        on the same stream. One bad operation fails alone. When the stream ends early, for whatever reason, the writes of a
+        message that got no answer may have been applied. Capability: as the operation's own rpc. Retry: per operation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
