@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -82,18 +83,47 @@ class Call:
         return f"Call({self.method.path})"
 
 
+class Headers:
+    """The answer's headers, sent by themselves ahead of the first message.
+
+    grpc would send them together with that message and note it only when flow control has let the message through. A
+    call that is cut meanwhile could not be ended: its status would come with the headers a second time, which the core
+    refuses, and the client would wait for ever.
+    """
+
+    __slots__ = ("_context", "_sending")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._sending: asyncio.Future[None] | None = None
+
+    async def send(self) -> None:
+        """Send them, once; flow control does not hold them back."""
+        if self._sending is None:
+            self._sending = asyncio.ensure_future(self._context.send_initial_metadata(()))
+        if not self._sending.done():
+            await asyncio.shield(self._sending)  # A cut that comes now must not leave it open whether they went.
+
+    async def settle(self) -> None:
+        """Wait for a sending that was under way when the call was cut; then the call can be ended."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+
+
 class Wire:
     """The messages of one streaming call, under the eyes of the sweep that ends slow clients."""
 
-    __slots__ = ("_context", "_stream")
+    __slots__ = ("_context", "_stream", "headers")
 
     def __init__(self, context: Any, stream: Stream) -> None:
         self._context = context
         self._stream = stream
+        self.headers = Headers(context)
 
     async def send(self, message: Any) -> None:
         """Send a message and return when flow control has let it through."""
         self._stream.wait_for_client(SLOW_READER_MS_MAX, _TOO_SLOW)
+        await self.headers.send()
         await self._context.write(message.SerializeToString())
         self._stream.client_moved()
 

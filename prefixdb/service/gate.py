@@ -190,12 +190,14 @@ class Gate(GenericHandler):
             stream = call.stream = self._parts.streams.open(call.session.namespace_id, call.refresh)
         except PrefixdbError as refusal:
             await self._fail(call, refusal, started)
+        wire = Wire(call.context, stream)
         try:
             call.refresh()
-            await run(Wire(call.context, stream))
+            await run(wire)
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
             # The view is closed now, but the slot is given back only when the client has taken the status.
             stream.closed()
+            await wire.headers.settle()
             await self._fail(call, failure, started)
         finally:
             stream.ended()

@@ -16,7 +16,7 @@ import grpc
 
 from prefixdb.errors import PrefixdbError
 from prefixdb.service.administration import Administration
-from prefixdb.service.calls import abort, internal_error
+from prefixdb.service.calls import Headers, abort, internal_error
 from prefixdb.service.methods import Handler
 from prefixdb.service.ports import CallObserver
 from prefixdb.service.sessions import Sessions
@@ -61,9 +61,11 @@ def contain(path: str, handler: Handler, parts: GateParts) -> Handler:
 
     async def stream(_: object, context: Any) -> None:
         opened: Stream | None = None
+        headers = Headers(context)
         try:
             opened = parts.streams.open(None, lambda: None)
             opened.idle = True
+            await headers.send()
             request = _messages(handler, parts, context) if handler.request_streaming else None
             answers = behaviour(request or await _message(handler, parts, context), context)
             if inspect.isasyncgen(answers):
@@ -74,6 +76,7 @@ def contain(path: str, handler: Handler, parts: GateParts) -> Handler:
         except asyncio.CancelledError:
             if opened is None or opened.cut_error is None:
                 raise
+            await headers.settle()
             await abort(context, opened.cut_error)
         except PrefixdbError as refusal:
             await abort(context, refusal)

@@ -142,6 +142,25 @@ def test_a_scan_blocked_in_a_write_gives_its_cursor_back_within_a_second(tmp_pat
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_a_scan_whose_first_page_is_under_way_is_told_why_it_ends(tmp_path: Path, act: Act) -> None:
+    """grpc must not be left in doubt whether the headers went: it could not end the call then."""
+
+    async def main() -> None:
+        async with running(tmp_path / "data", clock=HeldClock()) as server:
+            acme = server.create("acme")
+            fill(server, acme, 24)
+            caller = server.caller(acme)
+            call = caller.key_value.Scan(pb.ScanRequest(), metadata=caller.metadata)
+            open_streams = server.app.streams
+            await eventually(lambda: any(s.waiting_until for s in open_streams._streams), "the scan waits")
+            await act(server, acme)
+            assert (await end_of(call)).reason is ACTS[act]
+            await eventually(lambda: len(open_streams) == 0, "the slot is given back")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("act", [ban, suspend, revoke_subject, revoke_everyone], ids=lambda act: act.__name__)
 def test_an_act_cuts_streams_at_once_and_does_not_wait_for_the_sweep(
     tmp_path: Path, act: Act, monkeypatch: pytest.MonkeyPatch
