@@ -109,32 +109,10 @@ class Gate(GenericHandler):
             return self._duplex
         if method.server_streaming:
             return self._outgoing
-        return self._waiting if inspect.iscoroutinefunction(method.implementation) else self._direct
+        return self._unary
 
-    def _direct(self, method: Method, admission: Admission) -> Handler:
-        """A unary method that never waits: parse, answer, done."""
-
-        async def handle(_: object, context: Any) -> bytes:
-            started = time.perf_counter()
-            self.running += 1
-            call = Call(method, admission, self._sessions, context)
-            try:
-                raw = await self._arrivals.receive(context)
-                call.refresh()
-                body: bytes = method.implementation(call, parse(method.request_type, raw)).SerializeToString()
-                if len(body) > SMALL_REPLY_BYTES:
-                    self._replies.hold(call.session.namespace_id, len(body), context)
-            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - _fail tells them apart
-                return await self._fail(call, failure, started)
-            finally:
-                self.running -= 1
-            self._observer.call_ended(method.path, 0, time.perf_counter() - started)
-            return body
-
-        return grpc.stream_unary_rpc_method_handler(handle)
-
-    def _waiting(self, method: Method, admission: Admission) -> Handler:
-        """A unary method that waits."""
+    def _unary(self, method: Method, admission: Admission) -> Handler:
+        """A method with one answer. One that never waits, such as Get, is a plain function and answers at once."""
 
         async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
@@ -144,9 +122,11 @@ class Gate(GenericHandler):
                 raw = await self._arrivals.receive(context)
                 call.refresh()
                 answer = method.implementation(call, parse(method.request_type, raw))
-                if method.administrative:  # Its audit line must be written even when the client goes away meanwhile.
-                    answer = self._parts.administration.finish(answer)
-                body: bytes = (await answer).SerializeToString()
+                if inspect.iscoroutine(answer):
+                    if method.administrative:  # Its audit line must be written even when the client goes away.
+                        answer = self._parts.administration.finish(answer)
+                    answer = await answer
+                body: bytes = answer.SerializeToString()
                 if len(body) > SMALL_REPLY_BYTES:
                     self._replies.hold(call.session.namespace_id, len(body), context)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
