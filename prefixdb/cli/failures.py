@@ -71,9 +71,9 @@ def exit_status(failure: PrefixdbError) -> int:
     return EXIT_CODE_BASE + int(failure.code)
 
 
-def say_failure(failure: PrefixdbError, *, as_json: bool) -> None:
-    """Write an error to standard error."""
-    advice = _NEXT.get(failure.reason)
+def say_failure(failure: PrefixdbError, *, as_json: bool, advice: str | None = None) -> None:
+    """Write an error to standard error, with ``advice`` or what its reason usually calls for."""
+    advice = advice or _NEXT.get(failure.reason)
     if as_json:
         content = {
             "code": failure.code.name,

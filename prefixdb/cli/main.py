@@ -28,6 +28,7 @@ COMMANDS = {
     "ping": "prefixdb.cli.server:ping",
     "status": "prefixdb.cli.server:status",
     "compact": "prefixdb.cli.server:compact",
+    "audit": "prefixdb.cli.audit:audit",
     "doctor": "prefixdb.cli.doctor:doctor",
     "profile": "prefixdb.cli.profile:profile",
     "config": "prefixdb.cli.config:config",
