@@ -150,6 +150,8 @@ METHODS: Mapping[str, Capability] = MappingProxyType(
         _PACKAGE + "Auth/IssueToken": Capability.TOKENS,
         _PACKAGE + "Auth/ListTokens": Capability.TOKENS,
         _PACKAGE + "Auth/RevokeTokens": Capability.TOKENS,
+        _PACKAGE + "Auth/ListKeys": Capability.MAINTENANCE,
+        _PACKAGE + "Auth/RotateKey": Capability.MAINTENANCE,
         _PACKAGE + "Maintenance/Status": Capability.MAINTENANCE,
         _PACKAGE + "Maintenance/Compact": Capability.MAINTENANCE,
         # Health says only whether the server serves. Reflection shows the published .proto files; the server registers

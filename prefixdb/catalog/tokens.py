@@ -89,6 +89,11 @@ class TokenAuthority:
         """Grows with every revocation and change of keys. A session made under the same epoch needs no new check."""
         return self._revocations.count + self._keyring.version
 
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that sign and verify."""
+        return self._keyring
+
     def add_listener(self, listener: Callable[[int | None], None]) -> None:
         """Have ``listener(namespace_id)`` called after every revocation in force; None means all namespaces."""
         self._revocations.add_listener(listener)

@@ -28,6 +28,7 @@ COMMANDS = {
     "ping": "prefixdb.cli.server:ping",
     "status": "prefixdb.cli.server:status",
     "compact": "prefixdb.cli.server:compact",
+    "key": "prefixdb.cli.key:key",
     "audit": "prefixdb.cli.audit:audit",
     "doctor": "prefixdb.cli.doctor:doctor",
     "profile": "prefixdb.cli.profile:profile",

@@ -61,6 +61,8 @@ WHO_AM_I = Method(_AUTH + "WhoAmI", auth_pb2.WhoAmIRequest, auth_pb2.WhoAmIRespo
 ISSUE_TOKEN = Method(_AUTH + "IssueToken", auth_pb2.IssueTokenRequest, auth_pb2.IssueTokenResponse, writes=True)
 LIST_TOKENS = Method(_AUTH + "ListTokens", auth_pb2.ListTokensRequest, auth_pb2.ListTokensResponse)
 REVOKE_TOKENS = Method(_AUTH + "RevokeTokens", auth_pb2.RevokeTokensRequest, auth_pb2.RevokeTokensResponse, writes=True)
+LIST_KEYS = Method(_AUTH + "ListKeys", auth_pb2.ListKeysRequest, auth_pb2.ListKeysResponse)
+ROTATE_KEY = Method(_AUTH + "RotateKey", auth_pb2.RotateKeyRequest, auth_pb2.RotateKeyResponse, writes=True)
 
 _MAINTENANCE = "/prefixdb.v1.Maintenance/"
 STATUS = Method(_MAINTENANCE + "Status", maintenance_pb2.StatusRequest, maintenance_pb2.StatusResponse)
@@ -71,7 +73,18 @@ HEALTH_CHECK_PATH = "/grpc.health.v1.Health/Check"
 
 HEALTH_NAMES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
-RETRIED_BY_GRPC = (GET, BATCH_GET, COUNT, GET_NAMESPACE, LIST_NAMESPACES, RECLAIM_REPORT, WHO_AM_I, LIST_TOKENS, STATUS)
+RETRIED_BY_GRPC = (
+    GET,
+    BATCH_GET,
+    COUNT,
+    GET_NAMESPACE,
+    LIST_NAMESPACES,
+    RECLAIM_REPORT,
+    WHO_AM_I,
+    LIST_TOKENS,
+    STATUS,
+    LIST_KEYS,
+)
 """Unary reads. Streams are not here: they resume where they were, which gRPC cannot do for them."""
 
 

@@ -173,6 +173,17 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The public half of a key that tokens are verified with. ``verifies_until`` is None for the one that signs."""
+
+    kid: str
+    algorithm: str
+    public_key: bytes
+    created_at: datetime | None
+    verifies_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerStatus:
     """The server's facts at one moment."""
 
@@ -287,6 +298,17 @@ def service_token_of(message: auth_pb2.ServiceToken) -> ServiceToken:
     )
 
 
+def signing_key_of(message: auth_pb2.SigningKey) -> SigningKey:
+    """Return the public half of a key."""
+    return SigningKey(
+        kid=message.kid,
+        algorithm=message.algorithm,
+        public_key=message.public_key,
+        created_at=instant(message, "created_at"),
+        verifies_until=instant(message, "verifies_until"),
+    )
+
+
 def status_of(message: maintenance_pb2.StatusResponse) -> ServerStatus:
     """Return the server's facts."""
     return ServerStatus(
@@ -316,6 +338,7 @@ def instant(
     | namespaces_pb2.Reclaim
     | auth_pb2.WhoAmIResponse
     | auth_pb2.ServiceToken
+    | auth_pb2.SigningKey
     | maintenance_pb2.StatusResponse,
     name: str,
 ) -> datetime | None:

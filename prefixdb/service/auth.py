@@ -20,6 +20,7 @@ from prefixdb.service.messages import (
     page_size,
     rule_message,
     service_token_message,
+    signing_key_message,
     timestamp,
     whole_seconds,
 )
@@ -120,6 +121,21 @@ class Auth:
             async with self._administration.act(call, f"token {jti} in {where}"):
                 await asyncio.to_thread(self._authority.revoke_jti, target.id, jti)
         return pb.RevokeTokensResponse()
+
+    def ListKeys(self, call: Call, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
+        """Return the public keys that verify now."""
+        return pb.ListKeysResponse(keys=[signing_key_message(key) for key in self._authority.keyring.verifying_keys()])
+
+    async def RotateKey(self, call: Call, request: pb.RotateKeyRequest) -> pb.RotateKeyResponse:
+        """Make a new signing key."""
+        keyring = self._authority.keyring
+        async with self._administration.act(call, "signing key") as act:
+            kid = await asyncio.to_thread(keyring.rotate)
+            act.target = f"signing key {kid}"
+        key = keyring.find(kid)
+        if key is None:
+            raise error(Reason.INTERNAL, "The new signing key cannot be found.")
+        return pb.RotateKeyResponse(key=signing_key_message(key))
 
     def _named_or_own(self, call: Call, ref: namespaces_pb2.NamespaceRef | None) -> NamespaceRecord | None:
         return call.record if ref is None else find_namespace(self._registry, ref)

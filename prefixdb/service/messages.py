@@ -14,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from prefixdb.catalog.entities import Ban, NamespaceRecord, ReclaimReport, ServiceTokenRecord
+from prefixdb.catalog.keyring import VerifyingKey
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Rule
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -160,6 +161,17 @@ def reclaim_message(report: ReclaimReport) -> namespaces_pb2.Reclaim:
         rows_dropped=report.rows_dropped,
         proof_rows_found=report.proof_rows_found,
         proof_bytes_found=report.proof_bytes_found,
+    )
+
+
+def signing_key_message(key: VerifyingKey) -> auth_pb2.SigningKey:
+    """Return the public half of a key."""
+    return auth_pb2.SigningKey(
+        kid=key.kid,
+        algorithm=key.algorithm,
+        public_key=key.public,
+        created_at=timestamp(key.created_at_ms),
+        verifies_until=timestamp(key.verify_until_ms) if key.verify_until_ms else None,
     )
 
 

@@ -55,6 +55,16 @@ class AuthStub(object):
                 request_serializer=prefixdb_dot_v1_dot_auth__pb2.RevokeTokensRequest.SerializeToString,
                 response_deserializer=prefixdb_dot_v1_dot_auth__pb2.RevokeTokensResponse.FromString,
                 _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/prefixdb.v1.Auth/ListKeys',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/prefixdb.v1.Auth/RotateKey',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServicer(object):
@@ -94,6 +104,21 @@ class AuthServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKeys(self, request, context):
+        """ListKeys shows the public keys that tokens are verified with. Capability: cluster guardian. Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """RotateKey makes a new key that signs from now on. The old one verifies until its last token can have expired, so no
+        token is lost. Capability: cluster guardian. Retry: not safe; a repeat makes another key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -116,6 +141,16 @@ def add_AuthServicer_to_server(servicer, server):
                     servicer.RevokeTokens,
                     request_deserializer=prefixdb_dot_v1_dot_auth__pb2.RevokeTokensRequest.FromString,
                     response_serializer=prefixdb_dot_v1_dot_auth__pb2.RevokeTokensResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.ListKeysRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -227,6 +262,60 @@ class Auth(object):
             '/prefixdb.v1.Auth/RevokeTokens',
             prefixdb_dot_v1_dot_auth__pb2.RevokeTokensRequest.SerializeToString,
             prefixdb_dot_v1_dot_auth__pb2.RevokeTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/ListKeys',
+            prefixdb_dot_v1_dot_auth__pb2.ListKeysRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/RotateKey',
+            prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,8 @@ WHO_MAY = {
     "Auth/IssueToken": OWN_NAMESPACE,
     "Auth/ListTokens": OWN_NAMESPACE,
     "Auth/RevokeTokens": OWN_NAMESPACE,
+    "Auth/ListKeys": CLUSTER,
+    "Auth/RotateKey": CLUSTER,
     "Maintenance/Status": CLUSTER,
     "Maintenance/Compact": CLUSTER,
 }

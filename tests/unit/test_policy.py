@@ -112,6 +112,7 @@ def test_the_method_table_gives_every_method_the_capability_its_comment_names():
         | dict.fromkeys(["Put", "Delete"], Capability.ROWS_WRITE)
         | dict.fromkeys(["Write", "Pipeline"], Capability.ROWS),
         "Auth": dict.fromkeys(["IssueToken", "ListTokens", "RevokeTokens"], Capability.TOKENS)
+        | dict.fromkeys(["ListKeys", "RotateKey"], Capability.MAINTENANCE)
         | {"WhoAmI": Capability.ANY_TOKEN},
         "Maintenance": dict.fromkeys(["Status", "Compact"], Capability.MAINTENANCE),
     }

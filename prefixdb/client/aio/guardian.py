@@ -18,7 +18,9 @@ from prefixdb.client.models import (
     IssuedToken,
     ServerStatus,
     ServiceToken,
+    SigningKey,
     service_token_of,
+    signing_key_of,
     status_of,
 )
 from prefixdb.errors import Reason, error
@@ -34,12 +36,14 @@ class AsyncGuardian:
     Attributes:
         namespaces: creates, lists, renames, suspends and bans namespaces.
         tokens: issues, lists and revokes service tokens.
+        keys: lists and rotates the keys that sign tokens.
         maintenance: status of the server, compaction.
     """
 
     def __init__(self, connection: AsyncConnection, deadline_s: float) -> None:
         self.namespaces = AsyncNamespaces(connection, deadline_s)
         self.tokens = AsyncTokens(connection, deadline_s)
+        self.keys = AsyncKeys(connection, deadline_s)
         self.maintenance = AsyncMaintenance(connection, deadline_s)
 
 
@@ -127,6 +131,26 @@ class AsyncTokens:
     def inspect(token: str) -> TokenClaims:
         """Return what a token says about itself, unverified and without asking the server."""
         return inspect_token(token)
+
+
+class AsyncKeys:
+    """Looks after the keys that tokens are signed with."""
+
+    def __init__(self, connection: AsyncConnection, deadline_s: float) -> None:
+        self._connection = connection
+        self._deadline_s = deadline_s
+
+    async def list(self) -> tuple[SigningKey, ...]:
+        """Return the public keys that verify now, the oldest first."""
+        request = auth_pb2.ListKeysRequest()
+        answer = await self._connection.call(methods.LIST_KEYS, request, deadline_s=self._deadline_s)
+        return tuple(signing_key_of(key) for key in answer.keys)
+
+    async def rotate(self) -> SigningKey:
+        """Make a new key that signs from now on; tokens signed by the old one stay good until they expire."""
+        request = auth_pb2.RotateKeyRequest()
+        answer = await self._connection.call(methods.ROTATE_KEY, request, deadline_s=self._deadline_s)
+        return signing_key_of(answer.key)
 
 
 class AsyncMaintenance:

@@ -1,0 +1,64 @@
+"""``prefixdb key``: the keys that tokens are signed with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prefixdb.cli.base import group
+from prefixdb.cli.ns_show import iso
+from prefixdb.cli.output import put_json, put_table, say
+from prefixdb.cli.session import connected
+from prefixdb.cli.settings import load_settings
+from prefixdb.cli.text import instant
+
+if TYPE_CHECKING:
+    from prefixdb.client.models import SigningKey
+
+
+@group("key")
+def key() -> None:
+    """The keys that sign tokens. For cluster guardians."""
+
+
+@key.command("list")
+def list_() -> None:
+    """Print the public keys that verify tokens now, the oldest first."""
+    settings = load_settings()
+    with connected(settings) as db:
+        keys = db.guardian.keys.list()
+    if settings.json:
+        for item in keys:
+            put_json(_json(item))
+        return
+    rows = [[item.kid, item.algorithm, item.public_key.hex(), instant(item.created_at), _use(item)] for item in keys]
+    put_table(settings, ["kid", "algorithm", "public key", "created", "use"], rows, [], whole=[0])
+
+
+@key.command("rotate")
+def rotate() -> None:
+    """Make a new signing key and print its id. No token is lost: the old key verifies until its last one is over."""
+    settings = load_settings()
+    with connected(settings) as db:
+        made = db.guardian.keys.rotate()
+    if settings.json:
+        put_json(_json(made))
+    else:
+        click.echo(made.kid)
+    say(settings, f"New tokens are signed by {made.kid}; those of the old key stay good until they expire.")
+    say(settings, "If the old key was stolen, also end its tokens: prefixdb token revoke --everyone")
+
+
+def _use(item: SigningKey) -> str:
+    return "signs" if item.verifies_until is None else f"verifies until {instant(item.verifies_until)}"
+
+
+def _json(item: SigningKey) -> dict[str, Any]:
+    return {
+        "kid": item.kid,
+        "algorithm": item.algorithm,
+        "public_key_hex": item.public_key.hex(),
+        "created_at": iso(item.created_at),
+        "verifies_until": iso(item.verifies_until),
+    }
