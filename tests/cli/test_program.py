@@ -18,7 +18,8 @@ from tests.cli.conftest import Cli
 PROMISED = """
 serve whoami ping status doctor get put del scan count mget compact version
 profile:list,use,set,remove completion config:init,check,show
-ns:create,list,show,update,suspend,resume,ban,unban,report token:issue,list,revoke,inspect
+ns:create,list,show,update,suspend,resume,ban,unban,report token:issue,list,revoke,inspect key:list,rotate
+audit:show,verify
 """
 
 
