@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from prefixdb.store.directory import sync_directory
+
 
 def write_secret(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` with mode 0600, atomically and durably, replacing what was there.
@@ -25,12 +27,3 @@ def write_secret(path: Path, content: bytes) -> None:
         scratch.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was created, renamed or removed in ``directory`` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,12 +29,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from prefixdb import limits
 from prefixdb.catalog import schema
-from prefixdb.catalog.files import sync_directory, write_secret
+from prefixdb.catalog.files import write_secret
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.records import encode_record
 from prefixdb.store.base import Absent, Commit, Mutation, Put, Store
+from prefixdb.store.directory import sync_directory
 
 ALGORITHM = "EdDSA"
 """JOSE's name of Ed25519 signatures, the only kind this keyring makes."""

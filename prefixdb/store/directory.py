@@ -149,7 +149,7 @@ def write_state(data_dir: Path, state: StoreState) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to disk."""
+    """Make what was created, renamed or removed in ``path`` survive a power cut."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -7,7 +7,6 @@ deadline passed) and leaves open whether the server had acted.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,11 +114,6 @@ class Rpc:
                 f"/prefixdb.v1.{name}", lambda message: message.SerializeToString(), response_type.FromString
             )
         return self._stubs[name]
-
-
-def keyed(namespace_id: int, key: bytes, database: int = 0) -> bytes:
-    """Return the row key that prefixdb's documented layout gives a user's key; to look for it in raw files."""
-    return struct.pack(">QBH", namespace_id, 1, database) + key
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:
