@@ -1,0 +1,136 @@
+"""The extension as Python sees it. The contract of each call stands in the C++ header that implements it.
+
+Every call that enters RocksDB releases the interpreter's lock. Times are milliseconds since the epoch; keys are row
+keys. ``EngineError`` carries RocksDB's own status text, which ``prefixdb.store.faults`` translates.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from prefixdb.store.base import Commit, CommitResult, Condition, Row
+
+ROCKSDB_VERSION: str
+
+class EngineError(Exception):
+    """A RocksDB status that is not OK; the text is the status's own."""
+
+class SpanViolationError(Exception):
+    """A key outside the span a cursor was opened for came back from the engine."""
+
+class DamagedRowError(Exception):
+    """A stored value is cut short or of an unknown format."""
+
+class EngineClosedError(RuntimeError):
+    """The engine was closed, or is being closed."""
+
+def set_types(types: dict[str, type]) -> None:
+    """Name the classes of ``prefixdb.store.base`` that go in and out: Row, CommitResult, Put, Delete, DeleteSpan,
+    VersionIs, Absent, Exists, ValueIs. Called once, when ``prefixdb.store.native`` is imported."""
+
+# key_codec.h and value_codec.h, for the vectors that pin both implementations.
+def data_key(namespace_id: int, database: int, user_key: bytes) -> bytes: ...
+def system_key(namespace_id: int, tag: int, record_key: bytes) -> bytes: ...
+def namespace_span(namespace_id: int) -> tuple[bytes, bytes]: ...
+def prefix_span(namespace_id: int, database: int, prefix: bytes) -> tuple[bytes, bytes]: ...
+def range_span(namespace_id: int, database: int, start: bytes, end: bytes) -> tuple[bytes, bytes]: ...
+def split_data_key(row_key: bytes) -> tuple[int, int, bytes]: ...
+def encode_value(payload: bytes, version: int, expires_at_ms: int) -> bytes: ...
+def decode_value(stored: bytes) -> tuple[bytes, int, int]: ...
+
+@final
+class Cursor:
+    def fetch(self, max_rows: int, max_bytes: int, now_ms: int) -> list[Row]:
+        """``prefixdb.store.base.Cursor.fetch``; ``now_ms`` 0 returns expired rows too. Rows in front of damage are
+        returned, and the next call raises."""
+    def count(self, max_rows: int, now_ms: int) -> int: ...
+    def close(self) -> None: ...
+
+@final
+class TableWriter:
+    """Writes one sorted file for ``Engine.ingest``."""
+
+    def add(self, rows: Sequence[tuple[bytes, bytes, int]], version: int) -> None:
+        """Append (key, payload, expires_at_ms) in strictly ascending key order."""
+    def finish(self) -> int:
+        """Close the file and return its size in bytes."""
+
+@final
+class Engine:
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool,
+        read_only: bool,
+        sync: bool,
+        cache_bytes: int,
+        write_buffer_bytes: int,
+        max_open_files: int,
+        compaction_bytes_per_second: int,
+        range_deletes_max: int,
+    ) -> None: ...
+
+    # Reads. ``get`` returns expired rows too; the caller looks at ``expires_at_ms``.
+    def get(self, key: bytes) -> Row | None: ...
+    def get_many(self, keys: Sequence[bytes], now_ms: int) -> list[Row | None]: ...
+    def open_cursor(self, begin: bytes, end: bytes, *, reverse: bool, keys_only: bool, bound: bytes) -> Cursor:
+        """``bound`` is the engine's upper bound, ``end`` but for the self-test."""
+
+    # Commits: one committer thread in the engine gathers whatever is waiting into one batch and one sync.
+    def commit(self, commits: Sequence[Commit], now_ms: int) -> list[CommitResult]: ...
+    def submit(self, commits: Sequence[Commit], now_ms: int) -> int:
+        """Queue commits without waiting; returns a ticket."""
+    def completions_fd(self) -> int:
+        """An eventfd that becomes readable when tickets are done."""
+    def completions(self) -> list[tuple[int, list[CommitResult] | Exception]]:
+        """Return what is done and was not returned before; resets the eventfd."""
+    def put_raw(self, key: bytes, value: bytes) -> None:
+        """Write one stored value, synced: the first row of a new directory."""
+    def unflushed_range_deletes(self) -> int: ...
+    def failure(self) -> str | None:
+        """The status text of the first write error since the opening or the last ``resume``; writes are refused."""
+    def resume(self) -> None:
+        """Have RocksDB recover from a background error in place; raises EngineError when only a reopening helps."""
+
+    # Bans and expiry.
+    def publish_bans(self, namespace_ids: Sequence[int]) -> None: ...
+    def withdraw_bans(self, namespace_ids: Sequence[int]) -> None: ...
+    def set_expiry_horizon(self, expires_before_ms: int) -> None:
+        """Rows with a lifetime that ended at or before this may be dropped by compactions; never falls."""
+    def dropped(self, namespace_id: int) -> tuple[int, int]:
+        """Rows and bytes dropped of a published namespace since it was published."""
+    def filter_counts(self) -> dict[str, int]:
+        """``malformed_kept``, ``expired_dropped``, ``namespaces_skipped``, ``banned``."""
+
+    # Space.
+    def delete_files(self, spans: Sequence[tuple[bytes, bytes]]) -> int:
+        """Drop the table files below level 0 that lie wholly inside a span; returns their bytes."""
+    def compact(self, begin: bytes | None, end: bytes | None, stop: Callable[[], bool] | None) -> bool:
+        """Rewrite what overlaps, bottommost level included; false when ``stop`` said so."""
+    def live_files(self) -> list[tuple[str, int, int, bytes, bytes, int, int]]:
+        """(name, size, level, first key, last key, entries, deletions) of each table file."""
+    def namespace_size(self, namespace_id: int) -> tuple[int, int, bool]:
+        """Rows and bytes of raw data in table files by their own bookkeeping; true when every file had it."""
+    def approximate_bytes(self, begin: bytes, end: bytes) -> int:
+        """Files and memtables."""
+    def has_any_version(self, begin: bytes, end: bytes) -> bool:
+        """Whether anything with a key in the half-open span is stored, deleted and overwritten rows and tombstones
+        of single rows included."""
+    def range_deletes(self, begin: bytes, end: bytes) -> int:
+        """Range tombstones in table files that overlap the span."""
+    def flush(self) -> None: ...
+    def last_sequence(self) -> int: ...
+    def property_int(self, name: str) -> int: ...
+    def checkpoint(self, target: str) -> None: ...
+    def table_writer(self, path: str) -> TableWriter: ...
+    def ingest(
+        self, paths: Sequence[str], begin: bytes, end: bytes, guards: Sequence[Condition], now_ms: int
+    ) -> CommitResult | None:
+        """Add finished files atomically, between two batches of the committer; None when the span has rows."""
+
+    # Life.
+    def cancel_background(self) -> None: ...
+    def close(self) -> None:
+        """End cursors, answer waiting commits with EngineClosedError, wait for running calls, close. Idempotent."""
+    def abandon(self) -> None:
+        """In a forked child: never run a destructor."""
