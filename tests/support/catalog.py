@@ -13,7 +13,6 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Session
 from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.keycodec import namespace_span
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore
 
@@ -88,11 +87,18 @@ def assert_reload_is_equal(registry: Registry, store: MemoryStore, clock: HeldCl
     assert picture(Registry(store, clock)) == picture(registry)
 
 
+def drop_rows(store: MemoryStore, namespace_id: int) -> None:
+    """Publish the ban of a namespace and remove its rows."""
+    store.publish_bans([namespace_id])
+    store.reclaim([namespace_id], on_progress=lambda _id, _progress: None, stop=lambda: False)
+
+
 def reclaim_by_hand(registry: Registry, store: MemoryStore, clock: HeldClock, namespace_id: int) -> None:
     """Do by hand what the reclaimer does."""
     ban = registry.ban_of(namespace_id)
     clock.advance(max(ban.reclaim_after_ms - clock.now_ms(), 0))
     ban = registry.mark_reclaim_started(namespace_id, 10, 2)
-    store.reclaim_span(namespace_span(namespace_id), on_progress=lambda _: None, stop=lambda: False)
+    drop_rows(store, namespace_id)
+    store.withdraw_bans([namespace_id])
     report = waiting_report(ban, registry.get(namespace_id), clock.now_ms())
     registry.mark_reclaimed(replace(report, phase=ReclaimPhase.DONE, finished_at_ms=clock.now_ms()))

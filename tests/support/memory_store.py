@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError
-from prefixdb.keycodec import RowKey, Span
+from prefixdb.keycodec import RowKey, Span, namespace_of, namespace_span
+from prefixdb.limits import NAMESPACE_ID_MAX
 from prefixdb.store.base import (
     Absent,
     Commit,
@@ -22,6 +23,7 @@ from prefixdb.store.base import (
     Condition,
     Delete,
     DeleteSpan,
+    Dropped,
     Emptiness,
     Exists,
     Put,
@@ -43,7 +45,8 @@ class _Cell:
 class MemoryStore:
     """Rows in a dict. Loses everything at ``close`` unless :meth:`checkpoint` was called.
 
-    ``fail_commits_with`` makes every following commit raise that error, for tests of the layers above.
+    ``fail_commits_with`` makes every following commit raise that error, for tests of the layers above. ``published``
+    are the bans that were published; :meth:`compact` drops their rows, as a store with a compaction filter would.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,6 +57,8 @@ class MemoryStore:
         self._closed = False
         self._cursors: list[MemoryCursor] = []
         self.fail_commits_with: PrefixdbError | None = None
+        self.published: set[int] = set()
+        self._dropped: dict[int, Dropped] = {}
 
     @classmethod
     def restore(cls, target: Path, clock: Clock) -> MemoryStore:
@@ -107,17 +112,42 @@ class MemoryStore:
             inside = [(key, cell) for key, cell in self._cells.items() if span.begin <= key < span.end]
             return SpanSize(sum(len(key) + len(cell.payload) for key, cell in inside), len(inside))
 
-    def reclaim_span(
-        self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]
-    ) -> None:
-        progress = ReclaimProgress(bytes_total=self.span_size(span).bytes)
-        on_progress(progress)
-        if stop():
-            return
+    def publish_bans(self, namespace_ids: Collection[int]) -> None:
         with self._lock:
-            for key in [key for key in self._cells if span.begin <= key < span.end]:
-                del self._cells[key]
-        on_progress(ReclaimProgress(progress.bytes_total, progress.bytes_total, "done"))
+            self._check_open()
+            for namespace_id in namespace_ids:
+                if not 1 <= namespace_id <= NAMESPACE_ID_MAX:
+                    raise ValueError("a namespace that is never banned")
+            self.published.update(namespace_ids)
+
+    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
+        with self._lock:
+            self._check_open()
+            self.published.difference_update(namespace_ids)
+            for namespace_id in namespace_ids:
+                self._dropped.pop(namespace_id, None)
+
+    def dropped(self, namespace_id: int) -> Dropped:
+        return self._dropped.get(namespace_id, Dropped(0, 0))
+
+    def reclaim(
+        self,
+        namespace_ids: Sequence[int],
+        *,
+        on_progress: Callable[[int, ReclaimProgress], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        with self._lock:
+            self._check_open()
+            if not self.published.issuperset(namespace_ids):
+                raise ValueError("a namespace was not published")
+        for namespace_id in namespace_ids:
+            size = self.span_size(namespace_span(namespace_id)).bytes
+            on_progress(namespace_id, ReclaimProgress(size))
+            if stop():
+                return
+            self._drop({namespace_id})
+            on_progress(namespace_id, ReclaimProgress(size, size, "done"))
 
     def prove_empty(self, span: Span) -> Emptiness:
         size = self.span_size(span)
@@ -133,8 +163,16 @@ class MemoryStore:
                     del self._cells[key]
             return RowKey(keys[max_rows]) if len(keys) > max_rows else RowKey(b"")
 
+    def new_committer(self) -> MemoryCommitter:
+        return MemoryCommitter(self)
+
+    def open_ingest(self, span: Span) -> MemoryIngest | None:
+        self._check_open()
+        return MemoryIngest(self, span)
+
     def compact(self, span: Span | None = None) -> None:
         self._check_open()
+        self._drop(self.published, span)
 
     def flush(self) -> None:
         self._check_open()
@@ -157,6 +195,20 @@ class MemoryStore:
             self._closed = True
             for cursor in self._cursors:
                 cursor.close()
+
+    def _drop(self, namespace_ids: set[int], span: Span | None = None) -> None:
+        """Drop the rows of namespaces, of the span when there is one, and count them."""
+        with self._lock:
+            doomed = [
+                key
+                for key in self._cells
+                if namespace_of(RowKey(key)) in namespace_ids and (span is None or span.begin <= key < span.end)
+            ]
+            for key in doomed:
+                cell = self._cells.pop(key)
+                namespace_id = namespace_of(RowKey(key))
+                rows, size = self.dropped(namespace_id)
+                self._dropped[namespace_id] = Dropped(rows + 1, size + len(key) + len(cell.payload))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -200,6 +252,60 @@ class MemoryStore:
                 for key in [key for key in self._cells if mutation.span.begin <= key < mutation.span.end]:
                     del self._cells[key]
         return CommitResult(True, self._version)
+
+
+class MemoryCommitter:
+    """Commits at once, each call a batch of its own."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._closed = False
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        return (await self.commit_all([commit]))[0]
+
+    async def commit_all(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        if self._closed:
+            raise RuntimeError("the committer is closed")
+        return self._store.commit_many(commits) if commits else []
+
+    async def close(self) -> None:
+        self._closed = True
+
+
+class MemoryIngest:
+    """Keeps what was added until it becomes one commit."""
+
+    def __init__(self, store: MemoryStore, span: Span) -> None:
+        self._store = store
+        self._span = span
+        self._rows: list[Put] = []
+        self._ended = False
+
+    def add(self, rows: Sequence[Put]) -> None:
+        if self._ended:
+            raise RuntimeError("the ingest has ended")
+        last = self._rows[-1].key if self._rows else b""
+        for row in rows:
+            if not (self._span.begin <= row.key < self._span.end and row.key > last):
+                raise ValueError("a key outside the span or out of order")
+            last = row.key
+        self._rows += rows
+
+    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+        if self._ended:
+            raise RuntimeError("the ingest has ended")
+        self._ended = True
+        cursor = self._store.open_cursor(self._span, raw=True)
+        try:
+            taken = cursor.fetch(1, 1)
+        finally:
+            cursor.close()
+        return None if taken else self._store.commit(Commit(tuple(self._rows), guards=tuple(guards)))
+
+    def abort(self) -> None:
+        self._ended = True
+        self._rows = []
 
 
 class MemoryCursor:

@@ -19,9 +19,9 @@ from prefixdb.catalog.manifest import waiting_report
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Guardian
 from prefixdb.errors import Reason, error
-from prefixdb.keycodec import data_key, namespace_span
+from prefixdb.keycodec import data_key
 from prefixdb.store.base import Commit, Put
-from tests.support.catalog import assert_reload_is_equal, picture, put_into, reason_of, reclaim_by_hand
+from tests.support.catalog import assert_reload_is_equal, drop_rows, picture, put_into, reason_of, reclaim_by_hand
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore
 
@@ -210,7 +210,7 @@ def test_a_number_whose_range_holds_any_row_even_an_expired_one_is_refused(regis
 def test_a_banned_number_is_refused_even_when_its_rows_are_gone_already(registry, store):
     namespace_id = registry.create("acme").id
     registry.ban(namespace_id, by="x")
-    store.reclaim_span(namespace_span(namespace_id), on_progress=lambda _: None, stop=lambda: False)
+    drop_rows(store, namespace_id)
     assert reason_of(registry.create, "beta", namespace_id=namespace_id) is Reason.NAMESPACE_NOT_EMPTY
 
 
