@@ -17,7 +17,7 @@ Nothing here may be used in a forked child; every call there raises RuntimeError
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -157,7 +157,7 @@ class Cursor(Protocol):
 
 @dataclass(slots=True)
 class ReclaimProgress:
-    """How far ``reclaim_span`` has come, in bytes of the files that held the span when it began."""
+    """How far the reclaim of one namespace has come, in bytes of the files that held it when the reclaim began."""
 
     bytes_total: int = 0
     bytes_done: int = 0
@@ -182,6 +182,58 @@ class Emptiness:
     def empty(self) -> bool:
         """True when nothing of the span is left anywhere in the store's directory."""
         return not (self.rows_found or self.bytes_found or self.files_pinned)
+
+
+class Dropped(NamedTuple):
+    """What background work has dropped of a banned namespace, old versions of rows included; zeros after a restart."""
+
+    rows: int
+    bytes: int
+
+
+class Committer(Protocol):
+    """Commits of an event loop's tasks, many sharing one durable batch. Not thread-safe: one loop uses it.
+
+    A task that is cancelled while it waits does not take its commit back.
+    """
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Apply one commit durably. Raises as ``Store.commit_many``."""
+
+    async def commit_all(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """Apply commits in order, each all or nothing, all in one batch that others may share.
+
+        Returns:
+            One result for each, in order.
+
+        Raises:
+            PrefixdbError: as ``Store.commit_many``; it then holds for all of ``commits``.
+        """
+
+    async def close(self) -> None:
+        """Refuse new commits and wait for those that were accepted. Harmless when called again."""
+
+
+class Ingest(Protocol):
+    """Sorted rows on their way into an empty span; invisible until ``finish``. Not thread-safe."""
+
+    def add(self, rows: Sequence[Put]) -> None:
+        """Append rows of the span in strictly ascending key order, over all calls.
+
+        Raises:
+            ValueError: a key outside the span or not above the one before.
+        """
+
+    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+        """Make all rows visible at once, durably; all of them have one version.
+
+        Returns:
+            The result, ``applied`` false when a guard did not hold; None when the span has rows by now. Nothing was
+            ingested then.
+        """
+
+    def abort(self) -> None:
+        """Drop what was added; harmless after ``finish``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,21 +292,45 @@ class Store(Protocol):
         by its share of rows. The walk ends early when ``stop()`` is true.
         """
 
-    def reclaim_span(
-        self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]
-    ) -> None:
-        """Remove every row of ``span`` and give its bytes back to the disk.
+    def publish_bans(self, namespace_ids: Collection[int]) -> None:
+        """Let the store drop every row of these namespaces from now on, whenever it rewrites a file.
 
-        Blocks for as long as it takes; run it in a thread. It works in steps, calls ``on_progress`` after each, and
-        returns early when ``stop()`` is true. Calling it again, also after a crash, goes on where it stopped. The
-        caller guarantees that no commit writes into the span and no cursor over it is open any more. It claims
-        nothing: emptiness is proven by ``prove_empty`` alone.
+        It is for good: a published ban must never be taken back. The caller guarantees that no cursor over one of the
+        namespaces is open and that no commit writes into it any more. Nothing of this is durable: publish again after
+        each opening, before serving. Harmless for those published already.
+
+        Raises:
+            ValueError: namespace 0, or an id that is never issued; nothing was published.
+        """
+
+    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
+        """Forget published bans whose spans were proven empty, before their numbers may be issued again."""
+
+    def dropped(self, namespace_id: int) -> Dropped:
+        """Return what was dropped of a published namespace since it was published, as far as the store counts it."""
+
+    def reclaim(
+        self,
+        namespace_ids: Sequence[int],
+        *,
+        on_progress: Callable[[int, ReclaimProgress], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Remove every row of published namespaces and give their bytes back to the disk.
+
+        Blocks for as long as it takes; run it in a thread. It works in steps, calls ``on_progress(namespace id, how
+        far)`` after each, and returns early when ``stop()`` is true. Calling it again, also after a crash, goes on
+        where it stopped. Many namespaces at once cost less than one by one: files they share are rewritten once. It
+        claims nothing: emptiness is proven by ``prove_empty`` alone.
+
+        Raises:
+            ValueError: a namespace was not published.
         """
 
     def prove_empty(self, span: Span) -> Emptiness:
         """Look for anything of ``span``, hiding nothing: rows, expired rows, sizes, obsolete files still on disk.
 
-        It never claims emptiness in doubt. A whole namespace is settled once ``reclaim_span`` has finished in this
+        It never claims emptiness in doubt. A whole namespace is settled once ``reclaim`` has finished in this
         process; without that, files in which deleted rows may still hide count with their size.
         """
 
@@ -265,6 +341,13 @@ class Store(Protocol):
             Where to go on; ``b""`` when the end was reached. A store whose compaction drops expired rows by itself
             returns ``b""`` at once.
         """
+
+    def new_committer(self) -> Committer:
+        """Return a committer for the running event loop; close it before the store."""
+
+    def open_ingest(self, span: Span) -> Ingest | None:
+        """Begin to load sorted rows into a span without rows, past the log and the memtable; None when the store has
+        no such way: commit large batches then."""
 
     def compact(self, span: Span | None = None) -> None:
         """Compact a span, or everything. Blocks; run it in a thread."""

@@ -6,30 +6,33 @@ Lock order: commit lock, then the engine slot, then cursors. Reads of single row
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import RowKey, Span
-from prefixdb.limits import RANGE_TOMBSTONES_MAX
+from prefixdb.keycodec import RowKey, Span, namespace_span
+from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
 from prefixdb.records import decode_value
 from prefixdb.store.base import (
     Absent,
     Commit,
     CommitResult,
     Delete,
+    Dropped,
     Emptiness,
+    Ingest,
     ReclaimProgress,
     Row,
     SpanSize,
     StoreStatus,
 )
-from prefixdb.store.commit import BatchPlanner
+from prefixdb.store.commit import BatchPlanner, GroupCommitter
 from prefixdb.store.cursor import LsmCursor, violation
 from prefixdb.store.directory import ForkGuard, StoreState
 from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
@@ -86,6 +89,7 @@ class LsmStore:
         self._space = SpaceKeeper(
             directory.engine_dir, self._slot, self.commit, self._open_raw, lambda: self._tombstones
         )
+        self._banned: frozenset[int] = frozenset()
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._fork_guard = ForkGuard(self._after_fork)
@@ -202,10 +206,34 @@ class LsmStore:
     ) -> SpanSize:
         return self._space.size(span, exact_rows_max, lambda: stop() or self._closing.is_set())
 
-    def reclaim_span(
-        self, span: Span, *, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]
+    def publish_bans(self, namespace_ids: Collection[int]) -> None:
+        self._slot.check()
+        if not all(
+            type(namespace_id) is int and 0 < namespace_id <= NAMESPACE_ID_MAX for namespace_id in namespace_ids
+        ):
+            raise ValueError("a namespace that can not be banned")
+        self._banned = self._banned.union(namespace_ids)
+
+    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
+        self._slot.check()
+        self._banned = self._banned.difference(namespace_ids)
+
+    def dropped(self, namespace_id: int) -> Dropped:
+        # Background compactions of this engine know nothing of bans; what goes, goes by ``reclaim``.
+        return Dropped(0, 0)
+
+    def reclaim(
+        self,
+        namespace_ids: Sequence[int],
+        *,
+        on_progress: Callable[[int, ReclaimProgress], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self._space.reclaim(span, on_progress, lambda: stop() or self._closing.is_set())
+        if not self._banned.issuperset(namespace_ids):
+            raise ValueError("only published namespaces are reclaimed")
+        for namespace_id in namespace_ids:
+            report = functools.partial(on_progress, namespace_id)
+            self._space.reclaim(namespace_span(namespace_id), report, lambda: stop() or self._closing.is_set())
 
     def prove_empty(self, span: Span) -> Emptiness:
         return self._space.prove_empty(span)
@@ -259,6 +287,13 @@ class LsmStore:
             rows_estimate=rows,
             extra=extra,
         )
+
+    def new_committer(self) -> GroupCommitter:
+        return GroupCommitter(self)
+
+    def open_ingest(self, span: Span) -> Ingest | None:
+        # The binding has no call that brings finished files in under guards.
+        return None
 
     # --- life ------------------------------------------------------------------------------------------------------
 

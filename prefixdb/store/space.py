@@ -121,7 +121,7 @@ class SpaceKeeper:
         return SpanSize(sum(file.size for file in inside) + round(elsewhere * row_bytes), rows)
 
     def reclaim(self, span: Span, on_progress: Callable[[ReclaimProgress], None], stop: Callable[[], bool]) -> None:
-        """See ``Store.reclaim_span``."""
+        """See ``Store.reclaim``."""
         with self._one_at_a_time:
             try:
                 self._reclaim(span, on_progress, stop)

@@ -140,11 +140,15 @@ class Lives:
             cursor.close()
 
     def reclaim(self) -> None:
-        span = namespace_span(self.chance.choice(NAMESPACES))
+        banned = self.chance.sample(NAMESPACES, self.chance.choice((1, 1, 2, len(NAMESPACES))))
         for store in (self.model, self.subject):
-            store.reclaim_span(span, on_progress=lambda _progress: None, stop=lambda: False)
-        assert self.subject.prove_empty(span).empty
-        assert self.subject.span_size(span) == (0, 0)
+            store.publish_bans(banned)
+            store.reclaim(banned, on_progress=lambda _namespace_id, _progress: None, stop=lambda: False)
+        for namespace_id in banned:
+            assert self.subject.prove_empty(namespace_span(namespace_id)).empty
+            assert self.subject.span_size(namespace_span(namespace_id)) == (0, 0)
+        for store in (self.model, self.subject):
+            store.withdraw_bans(banned)
 
     def restart(self) -> None:
         self.subject.close()

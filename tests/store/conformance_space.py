@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,21 @@ def fill(harness: Harness, namespace_id: int, count: int, size: int = 100) -> li
 
 
 def reclaim(harness: Harness, namespace_id: int) -> list[ReclaimProgress]:
-    seen: list[ReclaimProgress] = []
+    """Publish and reclaim one namespace; return copies of what was told of it."""
+    harness.store.publish_bans([namespace_id])
+    return reclaim_many(harness, [namespace_id])[namespace_id]
 
-    def keep(progress: ReclaimProgress) -> None:
-        seen.append(ReclaimProgress(progress.bytes_total, progress.bytes_done, progress.phase))
 
-    harness.store.reclaim_span(namespace_span(namespace_id), on_progress=keep, stop=lambda: False)
+def reclaim_many(
+    harness: Harness, namespace_ids: Sequence[int], stop: Callable[[], bool] = lambda: False
+) -> dict[int, list[ReclaimProgress]]:
+    """Reclaim published namespaces together; return copies of what was told of each."""
+    seen: dict[int, list[ReclaimProgress]] = {namespace_id: [] for namespace_id in namespace_ids}
+
+    def keep(namespace_id: int, progress: ReclaimProgress) -> None:
+        seen[namespace_id].append(ReclaimProgress(progress.bytes_total, progress.bytes_done, progress.phase))
+
+    harness.store.reclaim(namespace_ids, on_progress=keep, stop=stop)
     return seen
 
 
@@ -175,9 +185,9 @@ class SpaceConformance:
     def test_a_reclaim_that_was_stopped_goes_on_when_called_again(self, harness: Harness) -> None:
         fill(harness, NS, 400)
         harness.store.flush()
-        seen: list[ReclaimProgress] = []
-        harness.store.reclaim_span(namespace_span(NS), on_progress=seen.append, stop=lambda: True)
-        assert seen and seen[-1].phase != "done"
+        harness.store.publish_bans([NS])
+        seen = reclaim_many(harness, [NS], stop=lambda: True)[NS]
+        assert all(progress.phase != "done" for progress in seen)
         harness.reopen()
         assert reclaim(harness, NS)[-1].phase == "done"
         assert harness.store.prove_empty(namespace_span(NS)).empty
@@ -185,6 +195,7 @@ class SpaceConformance:
     def test_a_span_that_is_written_again_after_its_reclaim_is_not_empty(self, harness: Harness) -> None:
         fill(harness, NS, 10)
         reclaim(harness, NS)
+        harness.store.withdraw_bans([NS])
         put(harness.store, "again")
         assert not harness.store.prove_empty(namespace_span(NS)).empty
         assert reclaim(harness, NS)[-1].phase == "done"
@@ -250,3 +261,64 @@ class SpaceConformance:
         assert status.writable
         version = put(harness.store, "a").version
         assert harness.store.status().last_version == version
+
+
+class BanConformance:
+    """Promises about published bans. What background work drops of them is each store's own; see ``test_reclaim``."""
+
+    def test_a_ban_of_no_namespace_is_refused_and_publishes_nothing(self, harness: Harness) -> None:
+        for wrong in (0, 2**64 - 1, 2**64, -1):
+            with pytest.raises(ValueError):
+                harness.store.publish_bans([NS, wrong])
+            with pytest.raises(ValueError):
+                reclaim_many(harness, [NS])
+
+    def test_only_what_was_published_is_reclaimed(self, harness: Harness) -> None:
+        keys = fill(harness, NS, 10)
+        fill(harness, NS + 1, 10)
+        harness.store.publish_bans({NS + 1})
+        with pytest.raises(ValueError):
+            reclaim_many(harness, [NS + 1, NS])
+        assert [row.key for row in rows(harness.store, namespace_span(NS))] == keys
+        harness.store.publish_bans({NS})
+        harness.store.publish_bans({NS, NS + 2})
+        harness.store.withdraw_bans([NS, NS + 3])
+        with pytest.raises(ValueError):
+            reclaim_many(harness, [NS])
+        assert reclaim_many(harness, [NS + 1])[NS + 1][-1].phase == "done"
+
+    def test_a_published_ban_is_not_remembered_over_a_restart(self, harness: Harness) -> None:
+        harness.store.publish_bans([NS])
+        harness.reopen()
+        with pytest.raises(ValueError):
+            reclaim_many(harness, [NS])
+
+    def test_many_namespaces_are_reclaimed_at_once_and_those_between_are_whole(self, harness: Harness) -> None:
+        keys = {namespace_id: fill(harness, namespace_id, 50) for namespace_id in range(NS, NS + 20)}
+        harness.store.flush()
+        banned = list(range(NS + 1, NS + 20, 2))
+        harness.store.publish_bans(banned)
+        seen = reclaim_many(harness, banned[::-1])
+        for namespace_id in banned:
+            told = seen[namespace_id]
+            assert told[-1].phase == "done"
+            assert told[-1].bytes_done == told[-1].bytes_total > 0
+            assert [each.bytes_done for each in told] == sorted(each.bytes_done for each in told)
+            assert harness.store.prove_empty(namespace_span(namespace_id)).empty
+        for namespace_id in range(NS, NS + 20, 2):
+            assert [row.key for row in rows(harness.store, namespace_span(namespace_id))] == keys[namespace_id]
+
+    def test_a_withdrawn_number_may_be_used_again(self, harness: Harness) -> None:
+        fill(harness, NS, 100)
+        reclaim(harness, NS)
+        harness.store.withdraw_bans([NS])
+        keys = fill(harness, NS, 30)
+        harness.store.flush()
+        harness.store.compact()
+        assert [row.key for row in rows(harness.store, namespace_span(NS))] == keys
+
+    def test_nothing_is_known_of_what_was_dropped_before_anything_was_published(self, harness: Harness) -> None:
+        assert harness.store.dropped(NS) == (0, 0)
+
+    def test_reclaiming_nothing_is_harmless(self, harness: Harness) -> None:
+        assert reclaim_many(harness, []) == {}

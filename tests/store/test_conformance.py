@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.conformance import RowConformance
-from tests.store.conformance_space import CursorConformance, SpaceConformance
+from tests.store.conformance_space import BanConformance, CursorConformance, SpaceConformance
 from tests.store.stores import STORES, Harness
 
 
@@ -31,4 +31,8 @@ class TestCursors(CursorConformance):
 
 
 class TestSpace(SpaceConformance):
+    pass
+
+
+class TestBans(BanConformance):
     pass

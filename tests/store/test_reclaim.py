@@ -46,10 +46,11 @@ def marked_files(data_dir: Path) -> list[str]:
 def reclaim(store: RocksdictStore, namespace_id: int = NS) -> str:
     phases: list[str] = []
 
-    def note(progress: ReclaimProgress) -> None:
+    def note(_namespace_id: int, progress: ReclaimProgress) -> None:
         phases.append(progress.phase)
 
-    store.reclaim_span(namespace_span(namespace_id), on_progress=note, stop=lambda: False)
+    store.publish_bans([namespace_id])
+    store.reclaim([namespace_id], on_progress=note, stop=lambda: False)
     return phases[-1]
 
 
@@ -99,6 +100,7 @@ def test_a_finished_reclaim_does_not_vouch_for_rows_written_and_deleted_later(
 ) -> None:
     fill(store, NS)
     assert reclaim(store) == "done"
+    store.withdraw_bans([NS])
     fill(store, NS, 5)
     store.commit(Commit((DeleteSpan(namespace_span(NS)),)))
     assert marked_files(tmp_path / "data")
@@ -158,11 +160,12 @@ def test_a_reclaim_in_many_steps_can_be_stopped_between_them(
         store.compact(database_span(NS, first))  # One file for each database, all at the bottom.
     seen: list[ReclaimProgress] = []
 
-    def note(progress: ReclaimProgress) -> None:
+    def note(_namespace_id: int, progress: ReclaimProgress) -> None:
         seen.append(ReclaimProgress(progress.bytes_total, progress.bytes_done, progress.phase))
 
-    store.reclaim_span(
-        namespace_span(NS),
+    store.publish_bans([NS])
+    store.reclaim(
+        [NS],
         on_progress=note,
         stop=lambda: sum(progress.phase == "compacting" for progress in seen) > 1,  # After the first step.
     )
@@ -193,12 +196,13 @@ def test_closing_the_store_stops_a_reclaim_without_an_error(store: RocksdictStor
     store.flush()
     phases: list[str] = []
 
-    def close_in_the_middle(progress: ReclaimProgress) -> None:
+    def close_in_the_middle(_namespace_id: int, progress: ReclaimProgress) -> None:
         phases.append(progress.phase)
         if progress.phase == "flushing":
             store.close()
 
-    store.reclaim_span(namespace_span(NS), on_progress=close_in_the_middle, stop=lambda: False)
+    store.publish_bans([NS])
+    store.reclaim([NS], on_progress=close_in_the_middle, stop=lambda: False)
     assert phases[-1] != "done"
 
 
