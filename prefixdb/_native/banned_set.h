@@ -1,7 +1,7 @@
 // Which namespaces compactions may drop, and up to when lifetimes have ended.
 //
-// Python decides what is banned and publishes it here; a compaction takes one immutable set when it begins and keeps it.
-// Publishing is for good: an id leaves only by Withdraw, after its span was proven empty and before its number is
+// Python decides what is banned and publishes it here; a compaction takes one immutable set when it begins and keeps
+// it. Publishing is for good: an id leaves only by Withdraw, after its span was proven empty and before its number is
 // issued again. A compaction that still holds the older set reads only files older than any row of the new owner.
 #pragma once
 

@@ -1,9 +1,9 @@
 // What every table file knows about the namespaces in it, and what dropping files and rows adds up to.
 //
 // A collector counts rows, deletions and raw bytes per namespace while a table is written and stores them as the user
-// property "prefixdb.namespaces" (format in the .cc). RocksDB versions and bindings that do not know it ignore it; files
-// written by them do not have it. From the properties of a compaction's inputs and outputs follows what it dropped of
-// each banned namespace, although the filter skipped the rows unread.
+// property "prefixdb.namespaces" (format in the .cc). RocksDB versions and bindings that do not know it ignore it;
+// files written by them do not have it. From the properties of a compaction's inputs and outputs follows what it
+// dropped of each banned namespace, although the filter skipped the rows unread.
 #pragma once
 
 #include <rocksdb/listener.h>
@@ -31,7 +31,8 @@ inline constexpr size_t kNamespacesPerFileMax = 4096;  // The largest are kept; 
 
 std::shared_ptr<rocksdb::TablePropertiesCollectorFactory> NewNamespaceStatsCollectorFactory();
 
-// The stats of a table, by namespace id. `complete` is false when the table has no (readable) property or left some out.
+// The stats of a table, by namespace id. `complete` is false when the table has no (readable) property or left some
+// out.
 struct TableStats {
   std::vector<NamespaceStats> namespaces;
   bool complete = false;

@@ -1,5 +1,5 @@
-// How the database is opened. Every setting that both stores share has the same value as in prefixdb/store/rocksdict.py,
-// so that either may open the directory the other has written.
+// How the database is opened. Every setting that both stores share has the same value as in
+// prefixdb/store/rocksdict.py, so that either may open the directory the other has written.
 #pragma once
 
 #include <rocksdb/options.h>
@@ -16,8 +16,8 @@ namespace prefixdb {
 struct OpenOptions {
   bool create = false;
   bool read_only = false;
-  bool sync = true;                          // A commit is on disk when it is acknowledged.
-  uint64_t cache_bytes = 256ull << 20;       // Block cache; index and filter blocks live in it too.
+  bool sync = true;                           // A commit is on disk when it is acknowledged.
+  uint64_t cache_bytes = 256ull << 20;        // Block cache; index and filter blocks live in it too.
   uint64_t write_buffer_bytes = 64ull << 20;  // One memtable; up to three exist.
   int max_open_files = 1024;
   uint64_t compaction_bytes_per_second = 0;  // 0: not limited. Flushes go first.

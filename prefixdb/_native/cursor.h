@@ -1,0 +1,103 @@
+// A walk over one span on one consistent view: the C++ side of prefixdb/store/cursor.py.
+//
+// The view is a plain RocksDB iterator, without a snapshot. It pins the files and memtables it began with, so it goes
+// on returning rows that a compaction filter drops meanwhile from newer files. (A snapshot would not: filters ignore
+// snapshots, so a read "as of" one misses what was dropped.)
+//
+// Every key is compared with the span, whatever the iterator's own bounds say: a key outside would be another tenant's.
+// Damage ends an iterator exactly like the end of the data does, so its status is asked after every end.
+//
+// Blocks read by a walk go into the block cache: tenants ask for the same pages again, and a walk that would sweep the
+// whole cache (see Store::OpenCursor) leaves it alone.
+#pragma once
+
+#include <rocksdb/iterator.h>
+#include <rocksdb/slice.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "arena.h"
+#include "outcome.h"
+#include "use_count.h"
+
+namespace prefixdb {
+
+struct CursorOptions {
+  std::string begin;
+  std::string end;    // Not part of the span. begin == end is empty.
+  std::string bound;  // Where the engine stops; equal to `end` but for the self-test.
+  bool reverse = false;
+  bool keys_only = false;
+};
+
+// Rows of one fetch; their bytes lie in the block's arena.
+struct RowBlock {
+  struct Row {
+    std::string_view key;
+    std::string_view payload;
+    uint64_t version;
+    uint64_t expires_at_ms;
+  };
+  Arena bytes;
+  std::vector<Row> rows;
+};
+
+// Thread-safe: any thread may end it at any moment; calls of several threads take turns.
+class Cursor {
+ public:
+  // What the iterator was opened with; it borrows the bounds for as long as it lives.
+  struct Bounds {
+    std::string begin;
+    std::string bound;
+    rocksdb::Slice lower;
+    rocksdb::Slice upper;
+  };
+
+  Cursor(CursorOptions options, std::unique_ptr<Bounds> bounds, std::unique_ptr<rocksdb::Iterator> iterator,
+         uint64_t generation);
+  ~Cursor();
+  Cursor(const Cursor&) = delete;
+  Cursor& operator=(const Cursor&) = delete;
+
+  // Appends the next rows. No rows and an ok outcome mean the end of the walk. It ends with `max_rows` rows, with the
+  // row that brings keys and payloads to `max_bytes`, or after about 10 ms when it has a row. Rows whose lifetime ended
+  // at or before `now_ms` are left out; 0 leaves none out. Rows in front of damage are returned with an ok outcome, and
+  // the next call meets the damage again. REQUIRES: max_rows >= 1.
+  Outcome Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, RowBlock* block);
+
+  // Advances over at most `max_rows` live rows; fewer only at the end.
+  Outcome Count(uint64_t max_rows, uint64_t now_ms, uint64_t* counted);
+
+  // Releases the view; later calls answer Closed. Harmless when called again. Waits for a running call, which notices.
+  void Close();
+
+ private:
+  struct Limits {
+    uint64_t max_rows;
+    uint64_t max_bytes;
+    uint64_t now_ms;
+  };
+
+  // Calls `take(key, payload, version, expires_at_ms)` per live row; `taken` and `size` say how far it came.
+  template <typename Take>
+  Outcome Walk(const Limits& limits, uint64_t* taken, Take take);
+  Outcome Start();
+  bool InSpan(std::string_view key) const noexcept { return options_.begin <= key && key < options_.end; }
+
+  const CursorOptions options_;
+  const uint64_t generation_;
+  std::atomic<bool> closing_{false};
+  std::mutex mutex_;
+  std::unique_ptr<Bounds> bounds_;
+  std::unique_ptr<rocksdb::Iterator> iterator_;
+  bool started_ = false;
+  bool done_ = false;
+};
+
+}  // namespace prefixdb
