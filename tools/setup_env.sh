@@ -2,12 +2,17 @@
 # Make the virtual environment in .venv, with everything that `make test` and `make demo` need.
 #
 # It installs what is missing and nothing else: Python's venv module from Debian when the interpreter came without it,
-# then the pinned Python packages. Run again it does nothing until pyproject.toml or the pins change.
+# the pinned Python packages, then compiler and libraries of the native store, which it builds. Run again it does
+# nothing until pyproject.toml, the pins, the C++ sources or the toolchain change.
+#
+# PREFIXDB_NATIVE: auto (default: without compiler and libraries go on and say so), require (fail then), off (leave out).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 pins=tools/constraints.txt
-stamp=.venv/.ready
+packages_stamp=.venv/.ready
+native_stamp=.venv/.native
+native=${PREFIXDB_NATIVE:-auto}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -23,7 +28,7 @@ apt_install() {
     local log
     log=$(mktemp)
     if ! { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } >"$log" 2>&1; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1; then
         cat "$log" >&2
         rm -f "$log"
         return 1
@@ -45,24 +50,87 @@ find_python() {
     return 1
 }
 
-fingerprint() { cat pyproject.toml setup.py "$pins" tools/setup_env.sh | cksum; }
+packages_fingerprint() { cat pyproject.toml "$pins" tools/setup_env.sh | cksum; }
 
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; then
+# What the extension is made of: sources, build script, compiler and RocksDB, and what was asked for.
+native_fingerprint() {
+    {
+        echo "$native"
+        cat setup.py tools/setup_env.sh prefixdb/_native/*.cc prefixdb/_native/*.h
+        "${CXX:-g++}" -dumpfullversion 2>/dev/null || echo "no compiler"
+        cat /usr/include/rocksdb/version.h 2>/dev/null || echo "no rocksdb"
+        ls prefixdb/_native/module.*.so 2>/dev/null || echo "not built"
+    } | cksum
+}
+
+install_packages() {
+    local python
+    python=$(find_python)
+    say "using $("$python" --version) for .venv"
+    if [ ! -x .venv/bin/pip ]; then
+        rm -rf .venv
+        if ! "$python" -m venv .venv >/dev/null 2>&1; then
+            say "this Python has no venv module; installing it"
+            apt_install "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+            rm -rf .venv
+            "$python" -m venv .venv
+        fi
+    fi
+    say "installing the pinned Python packages"
+    # The extension is built afterwards, in place, where a build keeps what has not changed.
+    PREFIXDB_NATIVE=off .venv/bin/pip install --quiet --disable-pip-version-check -c "$pins" --editable '.[dev]'
+    packages_fingerprint >"$packages_stamp"
+}
+
+# Tell whether a C++ program with RocksDB and Python can be compiled; setup.py then finds out in detail.
+has_libraries() {
+    local include
+    include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+    printf '#include <rocksdb/version.h>\n#include <Python.h>\n' |
+        "${CXX:-g++}" -std=c++20 -isystem "$include" -x c++ -fsyntax-only - 2>/dev/null
+}
+
+build_native() {
+    rm -f prefixdb/_native/module.*.so.old
+    if [ "$native" = off ]; then
+        rm -f prefixdb/_native/module.*.so
+    else
+        if ! has_libraries; then
+            say "installing compiler and libraries of the native store"
+            local headers=python3-dev
+            case $(.venv/bin/python -c 'import sys; print(sys.base_prefix)') in
+                /usr) headers="python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev" ;;
+            esac
+            apt_install g++ librocksdb-dev "$headers" || {
+                [ "$native" = require ] && { say "PREFIXDB_NATIVE=require, and they could not be installed"; return 1; }
+                say "they could not be installed; going on without the native store"
+            }
+        fi
+        PREFIXDB_NATIVE=$native .venv/bin/python setup.py -q build_ext --inplace >/dev/null || {
+            say "the native store could not be built"
+            return 1
+        }
+    fi
+    native_fingerprint >"$native_stamp"
+}
+
+stores() {
+    .venv/bin/python - <<'PYTHON'
+try:
+    from prefixdb._native import module
+except ImportError as absent:
+    print(f"rocksdict only; native is not built in ({absent})" if "cannot import name" not in str(absent)
+          else "rocksdict only; native is not built in")
+else:
+    print(f"rocksdict, native (RocksDB {module.ROCKSDB_VERSION})")
+PYTHON
+}
+
+current() { [ -f "$1" ] && [ "$(cat "$1")" = "$("$2")" ]; }
+
+if current "$packages_stamp" packages_fingerprint && current "$native_stamp" native_fingerprint; then
     exit 0
 fi
-
-python=$(find_python)
-say "using $("$python" --version) for .venv"
-if [ ! -x .venv/bin/pip ]; then
-    rm -rf .venv
-    if ! "$python" -m venv .venv >/dev/null 2>&1; then
-        say "this Python has no venv module; installing it"
-        apt_install "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
-        rm -rf .venv
-        "$python" -m venv .venv
-    fi
-fi
-say "installing the pinned Python packages"
-.venv/bin/pip install --quiet --disable-pip-version-check -c "$pins" --editable '.[dev]'
-fingerprint >"$stamp"
-say "ready"
+current "$packages_stamp" packages_fingerprint || install_packages
+current "$native_stamp" native_fingerprint || { say "building the native store"; build_native; }
+say "ready; stores: $(stores)"
