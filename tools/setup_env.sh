@@ -82,46 +82,50 @@ install_packages() {
     packages_fingerprint >"$packages_stamp"
 }
 
-# Tell whether a C++ program with RocksDB and Python can be compiled; setup.py then finds out in detail.
+# Tell whether what the native store and its tests include is there; setup.py finds out in detail and links.
 has_libraries() {
     local include
     include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
-    printf '#include <rocksdb/version.h>\n#include <Python.h>\n' |
+    printf '#include <%s>\n' rocksdb/version.h doctest/doctest.h Python.h |
         "${CXX:-g++}" -std=c++20 -isystem "$include" -x c++ -fsyntax-only - 2>/dev/null
 }
 
+install_libraries() {
+    local wanted=(g++ librocksdb-dev doctest-dev)
+    # Debian's own Python has its headers in a package; others bring them.
+    if [ "$(.venv/bin/python -c 'import sys; print(sys.base_prefix)')" = /usr ]; then
+        wanted+=("python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev")
+    fi
+    say "installing compiler and libraries of the native store: ${wanted[*]}"
+    if ! apt_install "${wanted[@]}"; then
+        if [ "$native" = require ]; then
+            say "PREFIXDB_NATIVE=require, but they could not be installed"
+            return 1
+        fi
+        say "they could not be installed"
+    fi
+}
+
 build_native() {
-    rm -f prefixdb/_native/module.*.so.old
     if [ "$native" = off ]; then
         rm -f prefixdb/_native/module.*.so
     else
-        if ! has_libraries; then
-            say "installing compiler and libraries of the native store"
-            local headers=python3-dev
-            case $(.venv/bin/python -c 'import sys; print(sys.base_prefix)') in
-                /usr) headers="python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev" ;;
-            esac
-            apt_install g++ librocksdb-dev "$headers" || {
-                [ "$native" = require ] && { say "PREFIXDB_NATIVE=require, and they could not be installed"; return 1; }
-                say "they could not be installed; going on without the native store"
-            }
-        fi
-        PREFIXDB_NATIVE=$native .venv/bin/python setup.py -q build_ext --inplace >/dev/null || {
-            say "the native store could not be built"
-            return 1
-        }
+        has_libraries || install_libraries
+        say "building the native store"
+        PREFIXDB_NATIVE=$native .venv/bin/python setup.py -q build_ext --inplace >/dev/null
     fi
     native_fingerprint >"$native_stamp"
 }
 
 stores() {
     .venv/bin/python - <<'PYTHON'
-try:
-    from prefixdb._native import module
-except ImportError as absent:
-    print(f"rocksdict only; native is not built in ({absent})" if "cannot import name" not in str(absent)
-          else "rocksdict only; native is not built in")
+import importlib.util
+
+if importlib.util.find_spec("prefixdb._native.module") is None:
+    print("rocksdict (the native store is not built in)")
 else:
+    from prefixdb._native import module
+
     print(f"rocksdict, native (RocksDB {module.ROCKSDB_VERSION})")
 PYTHON
 }
@@ -132,5 +136,5 @@ if current "$packages_stamp" packages_fingerprint && current "$native_stamp" nat
     exit 0
 fi
 current "$packages_stamp" packages_fingerprint || install_packages
-current "$native_stamp" native_fingerprint || { say "building the native store"; build_native; }
+current "$native_stamp" native_fingerprint || build_native
 say "ready; stores: $(stores)"
