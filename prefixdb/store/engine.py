@@ -1,7 +1,9 @@
-"""What the store needs of an LSM engine: the thin seam between ``lsm.LsmStore`` and one binding to RocksDB.
+"""What the stores need of an engine: the thin seam to one binding to RocksDB.
 
-Everything here may raise any exception of the binding; ``faults.translate`` turns those into prefixdb's. Engines hold
-no policy: ranges were validated, keys are checked and state is kept by the store above.
+:class:`Engine` is what opening, recovery and space need of every engine; :class:`RowEngine` adds the rows and batches
+of a binding that has no more to offer (``lsm.LsmStore``). Everything here may raise any exception of the binding;
+``faults.translate`` turns those into prefixdb's. Engines hold no policy: ranges were validated, keys are checked and
+state is kept by the store above.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from prefixdb.limits import MIB
 from prefixdb.store.commit import Batch
@@ -23,12 +25,16 @@ class EngineOptions:
     write_buffer_bytes: memtable size; up to three exist, and a restart replays about as much write-ahead log.
     create: whether an absent database may be created; false once anything was ever acknowledged.
     read_only: open without writing a byte into the directory.
+    sync: a write is on disk when it is acknowledged; else the operating system has it.
+    compaction_bytes_per_second: upper bound of what flushes and compactions write, flushes first; 0 is none.
     """
 
     cache_bytes: int = 256 * MIB
     write_buffer_bytes: int = 64 * MIB
     create: bool = False
     read_only: bool = False
+    sync: bool = True
+    compaction_bytes_per_second: int = 0
 
 
 class LiveFile(NamedTuple):
@@ -64,30 +70,23 @@ class IteratorHandle(NamedTuple):
 
 
 class Engine(Protocol):
-    """One open database. ``get`` is an attribute so that the hot path pays for no extra call."""
+    """One open database."""
 
     name: str
-    get: Callable[[bytes], bytes | None]
 
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return stored values in the order of ``keys``, from one consistent view."""
-
-    def iterate(self, end: bytes) -> IteratorHandle:
-        """Open an iterator that yields keys below ``end`` only."""
-
-    def new_batch(self) -> Batch:
-        """Return an empty batch; it can be written once."""
-
-    def write(self, batch: Batch, sync: bool) -> None:
-        """Apply a batch atomically; with ``sync`` it is on disk on return. Refuses instead of stalling."""
+    def put_synced(self, key: bytes, value: bytes) -> None:
+        """Write one stored value; it is on disk on return, whatever ``EngineOptions.sync`` says."""
 
     def flush(self) -> None:
         """Write the memtable to a file; waits."""
 
-    def compact(self, begin: bytes | None, end: bytes | None) -> None:
+    def compact(self, begin: bytes | None, end: bytes | None, stop: Callable[[], bool] = lambda: False) -> bool:
         """Rewrite every file that overlaps ``begin..end``, the bottommost level included; waits.
 
         It may return without having done so (cancelled, disk full) and without an error: look at the files.
+
+        Returns:
+            False when ``stop()`` ended it, for an engine that can be asked to stop; others finish.
         """
 
     def live_files(self) -> list[LiveFile]:
@@ -116,5 +115,31 @@ class Engine(Protocol):
         """Make sure that the engine's destructor never runs: in a forked child it would hang or do damage."""
 
 
-EngineOpener = Callable[[Path, EngineOptions], Engine]
+class RowEngine(Engine, Protocol):
+    """An engine with stored values, iterators and batches. ``get`` is an attribute so that the hot path pays for no
+    extra call."""
+
+    get: Callable[[bytes], bytes | None]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return stored values in the order of ``keys``, from one consistent view."""
+
+    def iterate(self, end: bytes) -> IteratorHandle:
+        """Open an iterator that yields keys below ``end`` only."""
+
+    def new_batch(self) -> Batch:
+        """Return an empty batch; it can be written once."""
+
+    def write(self, batch: Batch) -> None:
+        """Apply a batch atomically; with ``EngineOptions.sync`` it is on disk on return. Never waits out a stall."""
+
+
+E = TypeVar("E", bound=Engine)
+
+EngineOpener = Callable[[Path, EngineOptions], E]
 """Opens the database in a directory."""
+
+RowEngineOpener = EngineOpener[RowEngine]
+
+EngineCheck = Callable[[], None]
+"""The self-test of an engine; raises InternalError when the store must not serve on it."""

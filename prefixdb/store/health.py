@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import KIB, MIB
@@ -29,7 +30,7 @@ PROBE_MARGIN_BYTES = 16 * MIB
 class WriteHealth:
     """Whether writes are accepted. Everything but reading ``failure`` happens under the store's commit lock."""
 
-    def __init__(self, directory: OpenDirectory) -> None:
+    def __init__(self, directory: OpenDirectory[Any]) -> None:
         self._directory = directory
         self._tried_at = 0.0
         self.failure: PrefixdbError | None = None

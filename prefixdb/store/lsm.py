@@ -1,99 +1,52 @@
-"""The store over an LSM engine: ``prefixdb.store.base.Store`` for every binding to RocksDB that has the few calls of
-``engine.Engine``. Space (sizes, reclaim, proofs) is in ``space``, opening in ``opening``, write errors in ``health``.
-
-Lock order: commit lock, then the engine slot, then cursors. Reads of single rows take no lock at all.
+"""The store over a plain engine: ``prefixdb.store.base.Store`` for every binding to RocksDB that has the few calls of
+``engine.RowEngine``: stored values, iterators and batches. Planning, decoding and checking are done here, in Python.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import threading
-import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import RowKey, Span, namespace_span
-from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
+from prefixdb.errors import Reason, error
+from prefixdb.keycodec import RowKey, Span
+from prefixdb.limits import RANGE_TOMBSTONES_MAX
 from prefixdb.records import decode_value
-from prefixdb.store.base import (
-    Absent,
-    Commit,
-    CommitResult,
-    Delete,
-    Dropped,
-    Emptiness,
-    Ingest,
-    ReclaimProgress,
-    Row,
-    SpanSize,
-    StoreStatus,
-)
+from prefixdb.store.base import Absent, Commit, CommitResult, Delete, Dropped, Ingest, Row
 from prefixdb.store.commit import BatchPlanner, GroupCommitter
-from prefixdb.store.cursor import LsmCursor, violation
-from prefixdb.store.directory import ForkGuard, StoreState
-from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
-from prefixdb.store.faults import STALL_RETRY_MS, Doing, translate, translated
-from prefixdb.store.health import WriteHealth
-from prefixdb.store.opening import END_OF_KEYS, OpenDirectory, close_engine
-from prefixdb.store.slot import EngineSlot
-from prefixdb.store.space import SpaceKeeper
+from prefixdb.store.core import StoreCore
+from prefixdb.store.cursor import LsmCursor
+from prefixdb.store.engine import EngineOptions, RowEngine, RowEngineOpener
+from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
+from prefixdb.store.opening import END_OF_KEYS, OpenDirectory
+from prefixdb.store.selftest import check_engine
+from prefixdb.store.space import LsmSpace
 
 log = logging.getLogger("prefixdb.store")
 
-HOUSEKEEPING_SECONDS = 1.0
-"""How often the housekeeping thread saves the side file, flushes range tombstones and looks for disk space."""
 
-SIZE_PROPERTIES = (
-    "rocksdb.cur-size-all-mem-tables",
-    "rocksdb.block-cache-usage",
-    "rocksdb.estimate-table-readers-mem",
-)
-
-
-class LsmStore:
+class LsmStore(StoreCore[RowEngine]):
     """See ``prefixdb.store.base.Store``. Made by a subclass's ``open``; thread-safe."""
 
-    kind: ClassVar[str] = "lsm"
+    kind = "lsm"
+    _read: Callable[[bytes], bytes | None]
 
     @classmethod
-    def _open(
-        cls, opener: EngineOpener, data_dir: Path, *, clock: Clock, durability: str, options: EngineOptions
-    ) -> Self:
-        if durability not in ("fsync", "os"):
-            raise ValueError("durability must be 'fsync' or 'os'")
-        directory = OpenDirectory(data_dir, opener, options)
-        try:
-            engine = directory.open_engine(clock)
-            return cls(directory, engine, clock, durability)
-        except BaseException:
-            directory.release()
-            raise
+    def open_with(cls, opener: RowEngineOpener, data_dir: Path, *, clock: Clock, options: EngineOptions) -> Self:
+        """Open the data directory with engines that ``opener`` makes; see ``RocksdictStore.open``."""
+        return cls._open(opener, functools.partial(check_engine, opener), data_dir, clock, options)
 
-    def __init__(self, directory: OpenDirectory, engine: Engine, clock: Clock, durability: str) -> None:
-        self._directory = directory
-        self._clock = clock
-        self._durability = durability
-        self._engine_name = engine.name
-        self._slot = EngineSlot(engine)
-        self._read: Callable[[bytes], bytes | None] = engine.get
-        self._commit_lock = threading.Lock()
-        self._sequence = engine.last_sequence()
+    def __init__(
+        self, directory: OpenDirectory[RowEngine], engine: RowEngine, clock: Clock, options: EngineOptions
+    ) -> None:
         self._tombstones = 0
-        self._cursors: weakref.WeakSet[LsmCursor] = weakref.WeakSet()
-        self._cursors_lock = threading.Lock()
-        self._health = WriteHealth(directory)
-        self._space = SpaceKeeper(
-            directory.engine_dir, self._slot, self.commit, self._open_raw, lambda: self._tombstones
+        super().__init__(directory, engine, clock, options)
+        self._space = LsmSpace(
+            directory.engine_dir, self._slot, self._open_raw, self.commit, self._unflushed_range_deletes
         )
-        self._banned: frozenset[int] = frozenset()
-        self._closing = threading.Event()
-        self._wake = threading.Event()
-        self._fork_guard = ForkGuard(self._after_fork)
-        self._housekeeper = threading.Thread(target=self._keep_house, name="prefixdb-store", daemon=True)
         self._housekeeper.start()
 
     # --- reads -----------------------------------------------------------------------------------------------------
@@ -143,8 +96,7 @@ class LsmStore:
                 reverse=reverse,
                 keys_only=keys_only,
             )
-            with self._cursors_lock:
-                self._cursors.add(cursor)
+            self._keep_cursor(cursor)
         return cursor
 
     # --- commits ---------------------------------------------------------------------------------------------------
@@ -160,7 +112,7 @@ class LsmStore:
             with self._slot.use() as engine:
                 return self._commit_locked(engine, commits)
 
-    def _commit_locked(self, engine: Engine, commits: Sequence[Commit]) -> list[CommitResult]:
+    def _commit_locked(self, engine: RowEngine, commits: Sequence[Commit]) -> list[CommitResult]:
         sequence = engine.last_sequence()
         batch = engine.new_batch()
         planner = BatchPlanner(self._read_translated, batch, sequence, self._clock.now_ms())
@@ -170,7 +122,7 @@ class LsmStore:
         if planner.range_deletes:
             self._admit_range_deletes(planner.range_deletes)
         try:
-            engine.write(batch, self._durability == "fsync")
+            engine.write(batch)
         except Exception as failure:
             raise self._write_failed(failure) from failure
         found = engine.last_sequence()
@@ -178,8 +130,7 @@ class LsmStore:
             # The versions just written are wrong, and every condition that compares them would be.
             raise self._poison(error(Reason.INTERNAL, "The storage engine counted a batch differently."))
         self._sequence = found
-        for commit in commits:
-            self._space.note_writes(commit)
+        self._space.note_writes(commits)
         return results
 
     def _admit_range_deletes(self, count: int) -> None:
@@ -191,52 +142,18 @@ class LsmStore:
         if self._tombstones >= RANGE_TOMBSTONES_MAX:
             self._wake.set()
 
-    def _write_failed(self, failure: Exception) -> PrefixdbError:
-        refusal = translate(failure, Doing.WRITE)
-        if refusal.reason is not Reason.WRITE_STALL:
-            # The engine writes nothing more until it is reopened; what was read before can still be read.
-            log.error("a write failed; the store refuses writes until the disk is well: %s", failure)
-            self._health.fail(refusal)
-        return refusal
+    def new_committer(self) -> GroupCommitter:
+        return GroupCommitter(self)
+
+    def open_ingest(self, span: Span) -> Ingest | None:
+        # The binding has no call that brings finished files in under guards.
+        return None
 
     # --- space -----------------------------------------------------------------------------------------------------
-
-    def span_size(
-        self, span: Span, *, exact_rows_max: int = 1_000, stop: Callable[[], bool] = lambda: False
-    ) -> SpanSize:
-        return self._space.size(span, exact_rows_max, lambda: stop() or self._closing.is_set())
-
-    def publish_bans(self, namespace_ids: Collection[int]) -> None:
-        self._slot.check()
-        if not all(
-            type(namespace_id) is int and 0 < namespace_id <= NAMESPACE_ID_MAX for namespace_id in namespace_ids
-        ):
-            raise ValueError("a namespace that can not be banned")
-        self._banned = self._banned.union(namespace_ids)
-
-    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
-        self._slot.check()
-        self._banned = self._banned.difference(namespace_ids)
 
     def dropped(self, namespace_id: int) -> Dropped:
         # Background compactions of this engine know nothing of bans; what goes, goes by ``reclaim``.
         return Dropped(0, 0)
-
-    def reclaim(
-        self,
-        namespace_ids: Sequence[int],
-        *,
-        on_progress: Callable[[int, ReclaimProgress], None],
-        stop: Callable[[], bool],
-    ) -> None:
-        if not self._banned.issuperset(namespace_ids):
-            raise ValueError("only published namespaces are reclaimed")
-        for namespace_id in namespace_ids:
-            report = functools.partial(on_progress, namespace_id)
-            self._space.reclaim(namespace_span(namespace_id), report, lambda: stop() or self._closing.is_set())
-
-    def prove_empty(self, span: Span) -> Emptiness:
-        return self._space.prove_empty(span)
 
     def sweep_expired(self, after: RowKey, max_rows: int) -> RowKey:
         now_ms = self._clock.now_ms()
@@ -253,10 +170,6 @@ class LsmStore:
             self.commit_many([Commit((Delete(row.key),), guards=(Absent(row.key),)) for row in expired])
         return rows[max_rows].key if len(rows) > max_rows else RowKey(b"")
 
-    def compact(self, span: Span | None = None) -> None:
-        with self._slot.use() as engine, translated(Doing.MAINTAIN):
-            engine.compact(span.begin if span else None, span.end if span else None)
-
     def flush(self) -> None:
         with self._commit_lock:
             flushed = self._tombstones
@@ -265,80 +178,28 @@ class LsmStore:
         with self._commit_lock:
             self._tombstones -= flushed
 
-    def checkpoint(self, target: Path) -> None:
-        with self._commit_lock, self._slot.use() as engine:
-            self._directory.checkpoint(engine, target, self._sequence, self._clock.now_ms())
+    def _unflushed_range_deletes(self) -> int:
+        return self._tombstones
 
-    def status(self) -> StoreStatus:
-        with self._slot.use() as engine, translated(Doing.READ):
-            memory = sum(map(engine.property_int, SIZE_PROPERTIES))
-            rows = engine.property_int("rocksdb.estimate-num-keys")
-            extra = {"range_tombstones": str(self._tombstones), "open_cursors": str(len(self._cursors))}
-            for name in ("num-running-compactions", "num-running-flushes", "is-write-stopped", "background-errors"):
-                extra[name.replace("-", "_")] = str(engine.property_int("rocksdb." + name))
-        return StoreStatus(
-            name=self.kind,
-            engine=self._engine_name,
-            durability=self._durability,
-            writable=self._health.failure is None,
-            last_version=self._sequence,
-            disk_bytes=self._directory.disk_bytes(),
-            memory_bytes=memory,
-            rows_estimate=rows,
-            extra=extra,
-        )
+    # --- what the core asks for --------------------------------------------------------------------------------------
 
-    def new_committer(self) -> GroupCommitter:
-        return GroupCommitter(self)
+    def _adopt(self, engine: RowEngine) -> None:
+        self._read = engine.get
+        # Opening writes what was in memory into files.
+        self._tombstones = 0
 
-    def open_ingest(self, span: Span) -> Ingest | None:
-        # The binding has no call that brings finished files in under guards.
-        return None
-
-    # --- life ------------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._wake.set()
-        if threading.current_thread() is not self._housekeeper:
-            self._housekeeper.join()
-        with self._commit_lock:
-            self._settle()
-            self._stop_serving(lambda: RuntimeError("the store is closed"))
-        self._end_cursors(lambda: RuntimeError("the store is closed"))
-        close_engine(self._slot)
-        self._fork_guard.release()
-        self._directory.release()
-
-    def _settle(self) -> None:
-        """Leave nothing to replay and a side file that is exact; a failure costs the next start time, not data."""
-        if self._health.failure is not None:
-            return
-        try:
+    def _read_through_slot(self) -> None:
+        def wait_and_read(key: bytes) -> bytes | None:
             with self._slot.use() as engine:
-                engine.flush()
-                self._directory.save(engine, self._sequence, self._clock.now_ms())
-        except Exception:
-            log.exception("the last flush failed; the next start replays the write-ahead log")
+                return engine.get(key)
 
-    def _stop_serving(self, refusal: Callable[[], BaseException]) -> None:
+        self._read = wait_and_read
+
+    def _refuse_reads(self, refusal: Callable[[], BaseException]) -> None:
         def refuse(_key: bytes) -> bytes | None:
             raise refusal()
 
-        self._slot.refuse(refusal)
         self._read = refuse
-
-    def _poison(self, failure: PrefixdbError) -> PrefixdbError:
-        """Refuse all work from now on and return ``failure``: what was found means that no answer can be trusted."""
-        log.critical("the store has stopped serving: %s", failure.message)
-        reason, message = failure.reason, failure.message
-        self._stop_serving(lambda: error(reason, message))
-        return failure
-
-    def _on_violation(self) -> PrefixdbError:
-        return self._poison(violation())
 
     def _open_raw(self, span: Span) -> LsmCursor:
         return self.open_cursor(span, raw=True)
@@ -353,69 +214,3 @@ class LsmStore:
         """Read once more, now waiting for an exchange of the engine: the first try may have met one."""
         with self._slot.use() as engine, translated(Doing.READ):
             return engine.get(key)
-
-    def _reopen(self) -> None:
-        """Exchange the engine for a fresh one; the commit lock is held. Cursors end: their view dies with the old."""
-
-        def wait_and_read(key: bytes) -> bytes | None:
-            with self._slot.use() as engine:
-                return engine.get(key)
-
-        self._read = wait_and_read
-        self._end_cursors(lambda: error(Reason.READ_ONLY_STORE, "The store was reopened; start the scan again."))
-        self._slot.interrupt()
-        failure = self._slot.exchange(lambda old: self._directory.reopen_engine(old, self._sequence))
-        with self._slot.use() as engine:
-            self._read = engine.get
-            # More than we knew is possible: a write whose outcome was unknown turns out to be there.
-            self._sequence = max(self._sequence, engine.last_sequence())
-        self._tombstones = 0
-        if failure is not None:
-            raise failure
-
-    def _end_cursors(self, reason: Callable[[], BaseException]) -> None:
-        with self._cursors_lock:
-            cursors = list(self._cursors)
-        for cursor in cursors:
-            cursor.end(reason)
-
-    def _keep_house(self) -> None:
-        while not self._closing.is_set():
-            self._wake.wait(HOUSEKEEPING_SECONDS)
-            self._wake.clear()
-            if self._closing.is_set():
-                return
-            try:
-                self._directory.check()
-            except PrefixdbError as failure:
-                self._poison(failure)
-                return
-            try:
-                self._house_round()
-            except Exception:
-                if not self._closing.is_set():
-                    log.exception("housekeeping failed; it is tried again in a second")
-
-    def _house_round(self) -> None:
-        if self._health.failure is not None:
-            with self._commit_lock:
-                self._health.try_recover(self._reopen)
-            return
-        if self._tombstones >= RANGE_TOMBSTONES_MAX:
-            self.flush()
-        self._directory.save_if_due(self._observe, self._clock.now_ms())
-
-    def _observe(self) -> StoreState:
-        with self._commit_lock, self._slot.use() as engine:
-            return self._directory.observe(engine, self._sequence, self._clock.now_ms())
-
-    def _after_fork(self) -> None:
-        def refusal() -> BaseException:
-            return RuntimeError("the store belongs to the parent process; open one after forking")
-
-        self._stop_serving(refusal)
-        self._slot.forget(refusal)
-        self._closing.set()
-        for cursor in list(self._cursors):
-            cursor.abandon()
-        self._directory.forget()

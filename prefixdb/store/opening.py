@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -28,10 +28,9 @@ from prefixdb.store.directory import (
     sync_directory,
     write_state,
 )
-from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
+from prefixdb.store.engine import E, Engine, EngineCheck, EngineOpener, EngineOptions
 from prefixdb.store.faults import DISK_RETRY_MS, is_no_space
 from prefixdb.store.rehearsal import rehearse
-from prefixdb.store.selftest import check_engine
 from prefixdb.store.slot import EngineSlot
 
 log = logging.getLogger("prefixdb.store")
@@ -39,7 +38,7 @@ log = logging.getLogger("prefixdb.store")
 END_OF_KEYS: RowKey = namespace_span(NAMESPACE_ID_MAX).end
 """Above every row of every namespace: id 2^64-1 is never issued."""
 
-_CREATION_KEY = RowKey(namespace_span(0).begin[:1])
+CREATION_KEY = RowKey(namespace_span(0).begin[:1])
 """Below every namespace, next to rows that are always there, so that it stretches no file."""
 
 FLOOR_SECONDS_MAX = 60.0
@@ -51,23 +50,31 @@ _EMPTY_LOG_BYTES = 256
 _CLOSE_SECONDS_MAX = 30.0
 
 
-class OpenDirectory:
-    """A locked data directory, the engine's opener for it, and its side file. Thread-safe."""
+class OpenDirectory(Generic[E]):
+    """A locked data directory, the engine's opener for it, and its side file. Thread-safe.
 
-    def __init__(self, data_dir: Path, opener: EngineOpener, options: EngineOptions) -> None:
+    Args:
+        data_dir: the directory.
+        opener: opens the engine.
+        check: the engine's self-test.
+        options: for the engine.
+    """
+
+    def __init__(self, data_dir: Path, opener: EngineOpener[E], check: EngineCheck, options: EngineOptions) -> None:
         self.data_dir = data_dir.absolute()
         self.engine_dir = self.data_dir / ENGINE_NAME
         self._opener = opener
+        self._check_engine = check
         self._options = options
         self._lock = DirectoryLock(self.data_dir)
         self._saving = threading.Lock()
         self._saved = StoreState()
         self._saved_at = 0.0
 
-    def open_engine(self, clock: Clock) -> Engine:
+    def open_engine(self, clock: Clock) -> E:
         """Open the engine, creating the directory's content when there is none; see ``RocksdictStore.open``."""
         state = read_state(self.data_dir)
-        check_engine(self._opener)
+        self._check_engine()
         if state is None:
             if self.engine_dir.exists() and any(self.engine_dir.iterdir()):
                 raise error(
@@ -97,7 +104,7 @@ class OpenDirectory:
             raise
         return engine
 
-    def reopen_engine(self, old: Engine, sequence: int) -> tuple[Engine, PrefixdbError | None]:
+    def reopen_engine(self, old: E, sequence: int) -> tuple[E, PrefixdbError | None]:
         """Close ``old`` and return a new engine that has every commit up to ``sequence``.
 
         Returns:
@@ -113,7 +120,7 @@ class OpenDirectory:
         if found < sequence:
             engine.close()
             lost = _lost(found, sequence)
-            return cast(Engine, NoEngine(lost)), lost
+            return cast(E, NoEngine(lost)), lost
         return engine, None
 
     def observe(self, engine: Engine, sequence: int, now_ms: int) -> StoreState:
@@ -209,7 +216,7 @@ class OpenDirectory:
         self._saving = threading.Lock()
         self._lock.release()
 
-    def _open(self, options: EngineOptions) -> Engine:
+    def _open(self, options: EngineOptions) -> E:
         try:
             return self._opener(self.engine_dir, options)
         except PrefixdbError:
@@ -223,13 +230,13 @@ class OpenDirectory:
                 ) from failure
             raise error(Reason.CORRUPTION, f"{self.engine_dir} cannot be opened: {failure}") from failure
 
-    def _open_for_reading(self) -> Engine:
+    def _open_for_reading(self) -> E:
         try:
             return self._open(replace(self._options, read_only=True))
         except PrefixdbError:
             log.exception("the store could not be opened for reading either")
             unavailable = error(Reason.READ_ONLY_STORE, retry_after_ms=DISK_RETRY_MS)
-            return cast(Engine, NoEngine(unavailable))
+            return cast(E, NoEngine(unavailable))
 
     def _clear_unfinished(self) -> None:
         """Remove what a creation that was cut off has left; only what cannot be anybody's rows."""
@@ -247,11 +254,9 @@ class OpenDirectory:
     def _first_commit(self, engine: Engine) -> None:
         """Leave sequence 0: a view of a database at 0 can lose keys in a compaction (fixed in RocksDB 9.10)."""
         if engine.last_sequence() == 0:
-            batch = engine.new_batch()
             # A row that stays: the number of a write that leaves nothing behind does not survive a flush, and a
             # tombstone would make every proof of emptiness look twice.
-            batch.put(_CREATION_KEY, encode_value(b"", 1))
-            engine.write(batch, True)
+            engine.put_synced(CREATION_KEY, encode_value(b"", 1))
 
 
 class NoEngine:
@@ -289,7 +294,7 @@ def _make_private(directory: Path) -> None:
         directory.chmod(0o700)
 
 
-def close_engine(slot: EngineSlot) -> None:
+def close_engine(slot: EngineSlot[E]) -> None:
     """Stop background work, wait for whoever is inside, and close the engine; ``slot.refuse`` was called."""
     slot.interrupt()
     engine = slot.empty()

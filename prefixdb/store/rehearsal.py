@@ -16,13 +16,13 @@ from typing import NoReturn
 
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.directory import ENGINE_NAME, STATE_NAME, StoreState, engine_files, file_number
-from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
+from prefixdb.store.engine import E, Engine, EngineOpener, EngineOptions
 from prefixdb.store.faults import Doing, translated
 
 _REMEDY = "Nothing was changed; restore a backup, or recover from a copy."
 
 
-def rehearse(opener: EngineOpener, data_dir: Path, state: StoreState, options: EngineOptions) -> None:
+def rehearse(opener: EngineOpener[E], data_dir: Path, state: StoreState, options: EngineOptions) -> None:
     """Return when the directory holds at least what ``state`` says; the directory is only read.
 
     Cost: replays the write-ahead log once more, about 0.3 s for 64 MiB; nothing to speak of after a clean stop.
@@ -71,7 +71,7 @@ def _check_files(engine_dir: Path, state: StoreState) -> None:
             _refuse(f"{engine_dir / name} has {tables[name]} bytes; it had {recorded} and never changes.")
 
 
-def _open_shadow(opener: EngineOpener, shadow: Path, engine_dir: Path, options: EngineOptions) -> Engine:
+def _open_shadow(opener: EngineOpener[E], shadow: Path, engine_dir: Path, options: EngineOptions) -> E:
     try:
         return opener(shadow, replace(options, create=False, read_only=True, cache_bytes=1024 * 1024))
     except Exception as failure:

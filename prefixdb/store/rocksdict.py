@@ -22,6 +22,7 @@ import rocksdict
 from prefixdb.clock import Clock
 from prefixdb.limits import KIB, MIB
 from prefixdb.store.commit import Batch
+from prefixdb.store.core import is_synced
 from prefixdb.store.directory import leak
 from prefixdb.store.engine import EngineOptions, IteratorHandle, LiveFile
 from prefixdb.store.lsm import LsmStore
@@ -47,8 +48,7 @@ class RocksdictEngine:
         access = rocksdict.AccessType.read_only(False) if options.read_only else rocksdict.AccessType.read_write()
         self._db = rocksdict.Rdict(str(path), self._options, {"default": self._options}, access)
         self.get: Callable[[bytes], bytes | None] = self._db.get
-        self._synced = _write_options(sync=True)
-        self._unsynced = _write_options(sync=False)
+        self._writes = _write_options(options.sync)
         self._compaction = rocksdict.CompactOptions()
         # Without "force" the bottommost level is left alone and dropped rows stay on disk.
         self._compaction.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
@@ -70,14 +70,18 @@ class RocksdictEngine:
         batch: Batch = rocksdict.WriteBatch(raw_mode=True)
         return batch
 
-    def write(self, batch: Batch, sync: bool) -> None:
-        self._db.write(cast(Any, batch), self._synced if sync else self._unsynced)
+    def write(self, batch: Batch) -> None:
+        self._db.write(cast(Any, batch), self._writes)
+
+    def put_synced(self, key: bytes, value: bytes) -> None:
+        self._db.put(key, value, write_opt=_write_options(sync=True))
 
     def flush(self) -> None:
         self._db.flush(True)
 
-    def compact(self, begin: bytes | None, end: bytes | None) -> None:
+    def compact(self, begin: bytes | None, end: bytes | None, stop: Callable[[], bool] = lambda: False) -> bool:
         self._db.compact_range(begin, end, self._compaction)
+        return True
 
     def live_files(self) -> list[LiveFile]:
         return [
@@ -144,6 +148,7 @@ class RocksdictStore(LsmStore):
         durability: str = "fsync",
         cache_bytes: int = 256 * MIB,
         write_buffer_bytes: int = 64 * MIB,
+        compaction_bytes_per_second: int = 0,
     ) -> RocksdictStore:
         """Open the data directory, or create it; its lock is taken before anything in it is touched.
 
@@ -153,14 +158,20 @@ class RocksdictStore(LsmStore):
             durability: ``fsync`` (a commit is on disk when it is acknowledged) or ``os`` (the operating system has it).
             cache_bytes: size of the block cache.
             write_buffer_bytes: size of one memtable.
+            compaction_bytes_per_second: most bytes flushes and compactions write, flushes first; 0 is no limit.
 
         Raises:
             FailedPreconditionError: DIRECTORY_LOCKED, FORMAT_TOO_NEW.
             DataLossError: CORRUPTION when files are damaged, missing or rolled back; nothing was changed.
             InternalError: the self-test found that this rocksdict does not behave as the store relies on.
         """
-        options = EngineOptions(cache_bytes=cache_bytes, write_buffer_bytes=write_buffer_bytes)
-        store = cls._open(RocksdictEngine, data_dir, clock=clock, durability=durability, options=options)
+        options = EngineOptions(
+            cache_bytes=cache_bytes,
+            write_buffer_bytes=write_buffer_bytes,
+            sync=is_synced(durability),
+            compaction_bytes_per_second=compaction_bytes_per_second,
+        )
+        store = cls.open_with(RocksdictEngine, data_dir, clock=clock, options=options)
         _lower_background_priority()
         return store
 
@@ -217,6 +228,8 @@ def _database_options(wanted: EngineOptions) -> Any:
     options.set_max_manifest_file_size(16 * MIB)
     options.set_max_log_file_size(4 * MIB)
     options.set_keep_log_file_num(4)
+    if wanted.compaction_bytes_per_second:
+        options.set_ratelimiter(wanted.compaction_bytes_per_second, 100_000, 10)
     # The info log of a rehearsal or a small database needs no statistics every ten minutes.
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)

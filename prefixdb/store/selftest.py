@@ -18,17 +18,17 @@ from prefixdb.keycodec import RowKey, Span, data_key, database_span, namespace_s
 from prefixdb.limits import MIB
 from prefixdb.records import encode_value
 from prefixdb.store.cursor import LsmCursor, violation
-from prefixdb.store.engine import Engine, EngineOpener, EngineOptions
+from prefixdb.store.engine import EngineOptions, RowEngine, RowEngineOpener
 
 _OURS, _FOREIGN = 7, 8
 _ROWS = 40
 _CHURNED_SCANS = 10
 _FOREIGN_KEY = data_key(_FOREIGN, 0, b"foreign")
 
-_passed: set[EngineOpener] = set()
+_passed: set[RowEngineOpener] = set()
 
 
-def check_engine(opener: EngineOpener) -> None:
+def check_engine(opener: RowEngineOpener) -> None:
     """Return when the engine behaves; the answer is remembered for the life of the process.
 
     Raises:
@@ -45,15 +45,15 @@ def check_engine(opener: EngineOpener) -> None:
     _passed.add(opener)
 
 
-def _check_live(opener: EngineOpener, path: Path) -> None:
-    engine = opener(path, EngineOptions(cache_bytes=MIB, write_buffer_bytes=MIB, create=True))
+def _check_live(opener: RowEngineOpener, path: Path) -> None:
+    engine = opener(path, EngineOptions(cache_bytes=MIB, write_buffer_bytes=MIB, create=True, sync=False))
     try:
         batch = engine.new_batch()
         for number in range(_ROWS):
             # Values that do not compress, so that the file has a block worth damaging.
             batch.put(data_key(_OURS, 0, b"row %03d" % number), encode_value(bytes(range(256)), 1))
         batch.put(_FOREIGN_KEY, encode_value(b"theirs", 1))
-        engine.write(batch, False)
+        engine.write(batch)
         _check_bounds(engine)
         _check_view(engine)
         _check_ranges(engine)
@@ -62,7 +62,7 @@ def _check_live(opener: EngineOpener, path: Path) -> None:
         engine.close()
 
 
-def _check_bounds(engine: Engine) -> None:
+def _check_bounds(engine: RowEngine) -> None:
     span = namespace_span(_OURS)
     for _ in range(_CHURNED_SCANS):
         if len(_walk(engine, Span(span.begin, _copy(span.end)))) != _ROWS:
@@ -79,19 +79,19 @@ def _check_bounds(engine: Engine) -> None:
         _fail("a foreign row passed the check of keys")
 
 
-def _check_view(engine: Engine) -> None:
+def _check_view(engine: RowEngine) -> None:
     cursor = _cursor(engine, namespace_span(_OURS), None)
     try:
         batch = engine.new_batch()
         batch.put(data_key(_OURS, 0, b"later"), encode_value(b"", 2))
-        engine.write(batch, False)
+        engine.write(batch)
         if cursor.count(10 * _ROWS) != _ROWS:
             _fail("a cursor sees rows written after it was opened")
     finally:
         cursor.close()
 
 
-def _check_ranges(engine: Engine) -> None:
+def _check_ranges(engine: RowEngine) -> None:
     begin = data_key(_OURS, 0, b"x")
     try:
         Span(data_key(_OURS, 0, b"y"), begin)
@@ -103,12 +103,12 @@ def _check_ranges(engine: Engine) -> None:
     batch.delete_range(begin, begin + b"z")
     batch.put(begin, encode_value(b"x", 3))
     before = engine.last_sequence()
-    engine.write(batch, False)
+    engine.write(batch)
     if engine.last_sequence() != before + 2 or engine.get(begin) is None:
         _fail("a range delete in a batch is counted or applied in a way that was not expected")
 
 
-def _check_damage(opener: EngineOpener, path: Path) -> None:
+def _check_damage(opener: RowEngineOpener, path: Path) -> None:
     for table in path.glob("*.sst"):
         content = bytearray(table.read_bytes())
         content[64] ^= 0xFF
@@ -125,7 +125,7 @@ def _check_damage(opener: EngineOpener, path: Path) -> None:
         engine.close()
 
 
-def _walk(engine: Engine, span: Span, *, bound: bytes | None = None, reverse: bool = False) -> list[bytes]:
+def _walk(engine: RowEngine, span: Span, *, bound: bytes | None = None, reverse: bool = False) -> list[bytes]:
     cursor = _cursor(engine, span, bound, reverse)
     try:
         churn = [bytes([filler]) * len(span.end) for filler in range(200)]
@@ -138,7 +138,7 @@ def _walk(engine: Engine, span: Span, *, bound: bytes | None = None, reverse: bo
         cursor.close()
 
 
-def _cursor(engine: Engine, span: Span, bound: bytes | None, reverse: bool = False) -> LsmCursor:
+def _cursor(engine: RowEngine, span: Span, bound: bytes | None, reverse: bool = False) -> LsmCursor:
     handle = engine.iterate(bound if bound is not None else span.end)
     return LsmCursor(handle, span, None, check=lambda: None, on_violation=violation, reverse=reverse)
 

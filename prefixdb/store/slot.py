@@ -1,8 +1,9 @@
 """The place the open engine sits in, so that it can be exchanged or taken away while threads are using it.
 
-The binding panics when it is closed under a running call, so everything that may run long enters through
-:meth:`EngineSlot.use`, which counts. Single reads do not: they hold the interpreter's lock from start to end, and a
-read that met a closed engine is simply done again.
+A binding may panic when it is closed under a running call, so everything that may run long enters through
+:meth:`EngineSlot.use`, which counts. Single reads do not: they are safe against a close by themselves (one binding
+holds the interpreter's lock from start to end, the other counts its callers), and a read that met a closed engine is
+simply done again.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from prefixdb.store.engine import Engine
+from prefixdb.store.engine import E
 
 Refusal = Callable[[], BaseException]
 Failure = TypeVar("Failure")
 
 
-class EngineSlot:
+class EngineSlot(Generic[E]):
     """Holds one engine. Thread-safe."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine: Engine | None = engine
+    def __init__(self, engine: E) -> None:
+        self._engine: E | None = engine
         self._users = 0
         self._exchanging = False
         self._refusal: Refusal | None = None
@@ -46,7 +47,7 @@ class EngineSlot:
             self._engine.abandon()
 
     @contextmanager
-    def use(self) -> Iterator[Engine]:
+    def use(self) -> Iterator[E]:
         """Give the engine for the length of a ``with`` block; waits while it is being exchanged."""
         with self._changed:
             while self._exchanging and self._refusal is None:
@@ -68,7 +69,7 @@ class EngineSlot:
         if self._engine is not None:
             self._engine.cancel_background()
 
-    def exchange(self, replace: Callable[[Engine], tuple[Engine, Failure]]) -> Failure:
+    def exchange(self, replace: Callable[[E], tuple[E, Failure]]) -> Failure:
         """Wait until nobody is inside and put the engine that ``replace`` returns in its place; users wait meanwhile.
 
         Returns:
@@ -84,7 +85,7 @@ class EngineSlot:
                 self._changed.notify_all()
         return failure
 
-    def empty(self) -> Engine | None:
+    def empty(self) -> E | None:
         """Wait until nobody is inside and take the engine out for good; call :meth:`refuse` first."""
         engine = self._take() if self._engine is not None else None
         with self._changed:
@@ -93,7 +94,7 @@ class EngineSlot:
             self._changed.notify_all()
         return engine
 
-    def _take(self) -> Engine:
+    def _take(self) -> E:
         with self._changed:
             while self._exchanging:
                 self._changed.wait()

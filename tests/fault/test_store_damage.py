@@ -107,9 +107,7 @@ def test_a_row_that_is_not_a_stored_value_is_damage(tmp_path: Path) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 3)
     with store._slot.use() as engine:
-        batch = engine.new_batch()
-        batch.put(row_key(1), b"\x77nonsense")
-        engine.write(batch, True)
+        engine.put_synced(row_key(1), b"\x77nonsense")
     with pytest.raises(DataLossError):
         store.get(row_key(1))
     with pytest.raises(DataLossError):

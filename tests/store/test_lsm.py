@@ -16,8 +16,8 @@ import pytest
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB
+from prefixdb.store import lsm, opening
 from prefixdb.store import open_store as open_by_kind
-from prefixdb.store import opening
 from prefixdb.store.base import Commit, CommitResult, Delete, Put
 from prefixdb.store.rocksdict import RocksdictStore
 from tests.support.clocks import HeldClock
@@ -67,7 +67,7 @@ def test_the_engine_is_tested_before_it_is_trusted(tmp_path: Path, monkeypatch: 
     def refuse(_opener: object) -> None:
         raise error(Reason.INTERNAL, "self-test")
 
-    monkeypatch.setattr(opening, "check_engine", refuse)
+    monkeypatch.setattr(lsm, "check_engine", refuse)
     with pytest.raises(Exception, match="self-test"):
         open_store(tmp_path / "data")
     assert not (tmp_path / "data" / "db").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import Span, data_key, database_span, namespace_span
-from prefixdb.store import space
+from prefixdb.store import reclaiming
 from prefixdb.store.base import Commit, Delete, DeleteSpan, Put, ReclaimProgress
 from prefixdb.store.rocksdict import RocksdictStore
 from tests.support.crash_image import open_store
@@ -148,7 +148,7 @@ def test_after_a_restart_a_second_reclaim_settles_the_proof(store: RocksdictStor
 def test_a_reclaim_in_many_steps_can_be_stopped_between_them(
     store: RocksdictStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(space, "STEP_BYTES", 1)
+    monkeypatch.setattr(reclaiming, "STEP_BYTES", 1)
     for first in range(3):
         store.commit_many(
             [
@@ -181,7 +181,7 @@ def test_a_compaction_that_did_nothing_is_noticed(store: RocksdictStore, monkeyp
     fill(store, NS)
     store.flush()
     with store._slot.use() as engine:
-        monkeypatch.setattr(engine, "compact", lambda begin, end: None)
+        monkeypatch.setattr(engine, "compact", lambda begin, end, stop: True)
     with pytest.raises(PrefixdbError) as failed:
         reclaim(store)
     assert failed.value.reason is Reason.READ_ONLY_STORE

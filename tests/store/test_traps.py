@@ -204,12 +204,12 @@ def test_r7_long_calls_let_other_threads_run(tmp_path: Path) -> None:
 
 
 def test_r8_writes_are_refused_instead_of_stalling(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "data")
-    with store._slot.use() as engine:
-        assert engine._synced.no_slowdown  # type: ignore[attr-defined]
-        assert engine._unsynced.no_slowdown  # type: ignore[attr-defined]
-        assert engine._synced.sync and not engine._unsynced.sync  # type: ignore[attr-defined]
-    store.close()
+    for durability in ("fsync", "os"):
+        store = open_store(tmp_path / durability, durability=durability)
+        with store._slot.use() as engine:
+            assert engine._writes.no_slowdown  # type: ignore[attr-defined]
+            assert engine._writes.sync is (durability == "fsync")  # type: ignore[attr-defined]
+        store.close()
 
 
 def test_r8_a_real_stall_is_answered_at_once_and_passes(tmp_path: Path) -> None:
@@ -489,5 +489,5 @@ def test_the_engine_opens_read_only_without_writing(tmp_path: Path) -> None:
     store.close()
     engine = binding.RocksdictEngine(tmp_path / "data" / "db", EngineOptions(read_only=True))
     with pytest.raises(Exception, match="Not supported"):
-        engine.write(engine.new_batch(), True)
+        engine.write(engine.new_batch())
     engine.close()

@@ -43,7 +43,7 @@ class Faults:
     def open_store(self, data_dir: Path) -> LsmStore:
         """Open a store on faulty engines."""
         options = EngineOptions(cache_bytes=MIB, write_buffer_bytes=MIB)
-        return LsmStore._open(self.opener, data_dir, clock=HeldClock(), durability="fsync", options=options)
+        return LsmStore.open_with(self.opener, data_dir, clock=HeldClock(), options=options)
 
 
 class FaultyEngine(RocksdictEngine):
@@ -51,10 +51,10 @@ class FaultyEngine(RocksdictEngine):
         super().__init__(path, options)
         self._faults = faults
 
-    def write(self, batch: Batch, sync: bool) -> None:
+    def write(self, batch: Batch) -> None:
         text = self._faults.write_text
         if text is None or self._faults.write_applies:
-            super().write(batch, sync)
+            super().write(batch)
         if text is not None:
             raise Exception(text)
 

@@ -1,0 +1,313 @@
+"""What both stores share: the life of an open data directory. Rows, commits and cursors are each store's own.
+
+Here are the opening and the closing, the exchange of the engine after a write error, the housekeeping thread, the guard
+against forked children, refusing everything once an answer can not be trusted, published bans, and what passes straight
+to the engine. Space (sizes, reclaim, proofs) is in ``reclaiming``, opening in ``opening``, write errors in ``health``.
+
+Lock order: commit lock, then the engine slot, then cursors. Reads of single rows take no lock at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, Self
+
+from prefixdb.clock import Clock
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.keycodec import Span
+from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
+from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatus
+from prefixdb.store.cursor import violation
+from prefixdb.store.directory import ForkGuard, StoreState
+from prefixdb.store.engine import E, EngineCheck, EngineOpener, EngineOptions
+from prefixdb.store.faults import Doing, translate, translated
+from prefixdb.store.health import WriteHealth
+from prefixdb.store.opening import OpenDirectory, close_engine
+from prefixdb.store.reclaiming import SpaceKeeper
+from prefixdb.store.slot import EngineSlot
+
+log = logging.getLogger("prefixdb.store")
+
+HOUSEKEEPING_SECONDS = 1.0
+"""How often the housekeeping thread saves the side file, flushes range tombstones and looks for disk space."""
+
+SIZE_PROPERTIES = (
+    "rocksdb.cur-size-all-mem-tables",
+    "rocksdb.block-cache-usage",
+    "rocksdb.estimate-table-readers-mem",
+)
+
+
+class EndableCursor(Protocol):
+    """A cursor the store can end from any thread."""
+
+    def end(self, reason: Callable[[], BaseException]) -> None:
+        """Release the view; later calls raise ``reason()``. The first reason stays."""
+
+    def abandon(self) -> None:
+        """Make sure that no destructor of the engine's ever runs: this is a forked child."""
+
+
+class StoreCore(ABC, Generic[E]):
+    """The part of ``prefixdb.store.base.Store`` that is the same for every engine. Thread-safe.
+
+    A subclass sets ``_space``, and names the engine's reads in :meth:`_adopt`.
+    """
+
+    kind: ClassVar[str]
+    _space: SpaceKeeper[E]
+
+    @classmethod
+    def _open(
+        cls,
+        opener: EngineOpener[E],
+        check: EngineCheck,
+        data_dir: Path,
+        clock: Clock,
+        options: EngineOptions,
+    ) -> Self:
+        directory = OpenDirectory(data_dir, opener, check, options)
+        try:
+            engine = directory.open_engine(clock)
+            return cls(directory, engine, clock, options)
+        except BaseException:
+            directory.release()
+            raise
+
+    def __init__(self, directory: OpenDirectory[E], engine: E, clock: Clock, options: EngineOptions) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._durability = "fsync" if options.sync else "os"
+        self._engine_name = engine.name
+        self._slot: EngineSlot[E] = EngineSlot(engine)
+        self._commit_lock = threading.Lock()
+        self._sequence = engine.last_sequence()
+        self._cursors: weakref.WeakSet[EndableCursor] = weakref.WeakSet()
+        self._cursors_lock = threading.Lock()
+        self._health = WriteHealth(directory)
+        self._banned: frozenset[int] = frozenset()
+        self._bans_lock = threading.Lock()
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._adopt(engine)
+        self._fork_guard = ForkGuard(self._after_fork)
+        self._housekeeper = threading.Thread(target=self._keep_house, name="prefixdb-store", daemon=True)
+
+    # --- what a store does in its own way ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _adopt(self, engine: E) -> None:
+        """Read from this engine from now on; it takes nobody's call before this returns."""
+
+    @abstractmethod
+    def _read_through_slot(self) -> None:
+        """Make single reads wait for the exchange of the engine that begins now."""
+
+    @abstractmethod
+    def _refuse_reads(self, refusal: Callable[[], BaseException]) -> None:
+        """Let every single read raise ``refusal()``."""
+
+    @abstractmethod
+    def _unflushed_range_deletes(self) -> int:
+        """Return how many range tombstones wait in memory."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """See ``Store.flush``."""
+
+    # --- space -------------------------------------------------------------------------------------------------------
+
+    def span_size(
+        self, span: Span, *, exact_rows_max: int = 1_000, stop: Callable[[], bool] = lambda: False
+    ) -> SpanSize:
+        return self._space.size(span, exact_rows_max, lambda: stop() or self._closing.is_set())
+
+    def publish_bans(self, namespace_ids: Collection[int]) -> None:
+        self._slot.check()
+        if not all(type(each) is int and 0 < each <= NAMESPACE_ID_MAX for each in namespace_ids):
+            raise ValueError("a namespace that can not be banned")
+        with self._bans_lock:
+            self._banned = self._banned.union(namespace_ids)
+
+    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
+        self._slot.check()
+        with self._bans_lock:
+            self._banned = self._banned.difference(namespace_ids)
+
+    def reclaim(
+        self,
+        namespace_ids: Sequence[int],
+        *,
+        on_progress: Callable[[int, ReclaimProgress], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        if not self._banned.issuperset(namespace_ids):
+            raise ValueError("only published namespaces are reclaimed")
+        self._space.reclaim(namespace_ids, on_progress, lambda: stop() or self._closing.is_set())
+
+    def prove_empty(self, span: Span) -> Emptiness:
+        return self._space.prove_empty(span)
+
+    def compact(self, span: Span | None = None) -> None:
+        with self._slot.use() as engine, translated(Doing.MAINTAIN):
+            engine.compact(span.begin if span else None, span.end if span else None)
+
+    def checkpoint(self, target: Path) -> None:
+        with self._commit_lock, self._slot.use() as engine:
+            self._directory.checkpoint(engine, target, self._sequence, self._clock.now_ms())
+
+    def status(self) -> StoreStatus:
+        with self._slot.use() as engine, translated(Doing.READ):
+            memory = sum(map(engine.property_int, SIZE_PROPERTIES))
+            rows = engine.property_int("rocksdb.estimate-num-keys")
+            extra = {
+                "range_tombstones": str(self._unflushed_range_deletes()),
+                "open_cursors": str(len(self._cursors)),
+                "published_bans": str(len(self._banned)),
+            }
+            for name in ("num-running-compactions", "num-running-flushes", "is-write-stopped", "background-errors"):
+                extra[name.replace("-", "_")] = str(engine.property_int("rocksdb." + name))
+        return StoreStatus(
+            name=self.kind,
+            engine=self._engine_name,
+            durability=self._durability,
+            writable=self._health.failure is None,
+            last_version=self._sequence,
+            disk_bytes=self._directory.disk_bytes(),
+            memory_bytes=memory,
+            rows_estimate=rows,
+            extra=extra,
+        )
+
+    # --- write errors ------------------------------------------------------------------------------------------------
+
+    def _write_failed(self, failure: Exception) -> PrefixdbError:
+        """Return the error for the writers of a batch, and refuse writes from now on when the engine does."""
+        refusal = translate(failure, Doing.WRITE)
+        if refusal.reason is not Reason.WRITE_STALL:
+            # The engine writes nothing more until it is recovered; what was read before can still be read.
+            log.error("a write failed; the store refuses writes until the disk is well: %s", failure)
+            self._health.fail(refusal)
+        return refusal
+
+    def _reopen(self) -> None:
+        """Exchange the engine for a fresh one; the commit lock is held. Cursors end: their view dies with the old."""
+        self._read_through_slot()
+        self._end_cursors(lambda: error(Reason.READ_ONLY_STORE, "The store was reopened; start the scan again."))
+        self._slot.interrupt()
+        failure = self._slot.exchange(lambda old: self._directory.reopen_engine(old, self._sequence))
+        with self._slot.use() as engine:
+            # More than we knew is possible: a write whose outcome was unknown turns out to be there.
+            self._sequence = max(self._sequence, engine.last_sequence())
+            self._adopt(engine)
+        if failure is not None:
+            raise failure
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._wake.set()
+        if threading.current_thread() is not self._housekeeper and self._housekeeper.ident is not None:
+            self._housekeeper.join()
+        with self._commit_lock:
+            self._settle()
+            self._stop_serving(lambda: RuntimeError("the store is closed"))
+        self._end_cursors(lambda: RuntimeError("the store is closed"))
+        close_engine(self._slot)
+        self._fork_guard.release()
+        self._directory.release()
+
+    def _settle(self) -> None:
+        """Leave nothing to replay and a side file that is exact; a failure costs the next start time, not data."""
+        if self._health.failure is not None:
+            return
+        try:
+            with self._slot.use() as engine:
+                engine.flush()
+                self._directory.save(engine, self._sequence, self._clock.now_ms())
+        except Exception:
+            log.exception("the last flush failed; the next start replays the write-ahead log")
+
+    def _stop_serving(self, refusal: Callable[[], BaseException]) -> None:
+        self._slot.refuse(refusal)
+        self._refuse_reads(refusal)
+
+    def _poison(self, failure: PrefixdbError) -> PrefixdbError:
+        """Refuse all work from now on and return ``failure``: what was found means that no answer can be trusted."""
+        log.critical("the store has stopped serving: %s", failure.message)
+        reason, message = failure.reason, failure.message
+        self._stop_serving(lambda: error(reason, message))
+        return failure
+
+    def _on_violation(self) -> PrefixdbError:
+        return self._poison(violation())
+
+    def _keep_cursor(self, cursor: EndableCursor) -> None:
+        with self._cursors_lock:
+            self._cursors.add(cursor)
+
+    def _end_cursors(self, reason: Callable[[], BaseException]) -> None:
+        with self._cursors_lock:
+            cursors = list(self._cursors)
+        for cursor in cursors:
+            cursor.end(reason)
+
+    def _keep_house(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait(HOUSEKEEPING_SECONDS)
+            self._wake.clear()
+            if self._closing.is_set():
+                return
+            try:
+                self._directory.check()
+            except PrefixdbError as failure:
+                self._poison(failure)
+                return
+            try:
+                self._house_round()
+            except Exception:
+                if not self._closing.is_set():
+                    log.exception("housekeeping failed; it is tried again in a second")
+
+    def _house_round(self) -> None:
+        if self._health.failure is not None:
+            with self._commit_lock:
+                self._health.try_recover(self._reopen)
+            return
+        if self._unflushed_range_deletes() >= RANGE_TOMBSTONES_MAX:
+            self.flush()
+        self._directory.save_if_due(self._observe, self._clock.now_ms())
+
+    def _observe(self) -> StoreState:
+        with self._commit_lock, self._slot.use() as engine:
+            return self._directory.observe(engine, self._sequence, self._clock.now_ms())
+
+    def _after_fork(self) -> None:
+        def refusal() -> BaseException:
+            return RuntimeError("the store belongs to the parent process; open one after forking")
+
+        self._stop_serving(refusal)
+        self._slot.forget(refusal)
+        self._closing.set()
+        for cursor in list(self._cursors):
+            cursor.abandon()
+        self._directory.forget()
+
+
+def is_synced(durability: str) -> bool:
+    """Return whether commits are on disk when they are acknowledged (``fsync``), or not (``os``).
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    if durability not in ("fsync", "os"):
+        raise ValueError("durability must be 'fsync' or 'os'")
+    return durability == "fsync"
