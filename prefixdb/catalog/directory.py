@@ -68,6 +68,21 @@ class Directory:
         with self._lock:
             return self._bans.undone()
 
+    def due_bans(self, now_ms: int) -> list[Ban]:
+        """Return the bans whose grace is over and whose reclaim has not begun, by the end of their grace."""
+        with self._lock:
+            return self._bans.due(now_ms)
+
+    def begun_bans(self) -> list[Ban]:
+        """Return the undone bans whose reclaim has begun, the first begun first."""
+        with self._lock:
+            return self._bans.begun()
+
+    def next_grace_end_ms(self, now_ms: int) -> int | None:
+        """Return when the next grace ends that still runs; None when there is none."""
+        with self._lock:
+            return self._bans.next_grace_end_ms(now_ms)
+
     def bans(self) -> list[Ban]:
         """Return every ban, by id."""
         with self._lock:

@@ -7,6 +7,7 @@ restore never brings a dropped namespace back.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 
 from prefixdb.catalog.entities import Ban, NamespaceRecord, ReclaimPhase, ReclaimReport
@@ -17,14 +18,19 @@ __all__ = ["Ban", "BanManifest", "ReclaimPhase", "ReclaimReport", "waiting_repor
 class BanManifest:
     """Bans by namespace id.
 
+    An undone ban is in one of three places, so that whoever looks for work pays for what there is to do and not for
+    the manifest's size: a heap while its grace runs, ``_due`` when that is over, ``_begun`` once the reclaim has begun.
+    Entries of the heap that are outdated are met and dropped when their time comes.
+
     Not thread-safe: the registry holds its view lock around every call and hands out copies.
     """
 
     def __init__(self, bans: Iterable[Ban] = ()) -> None:
         self._bans: dict[int, Ban] = {}
-        self._undone: dict[int, Ban] = {}
-        self._queue: list[Ban] | None = None
-        for ban in bans:
+        self._graces: list[tuple[int, int]] = []
+        self._due: dict[int, Ban] = {}
+        self._begun: dict[int, Ban] = {}
+        for ban in sorted(bans, key=_turn):
             self.put(ban)
 
     def get(self, namespace_id: int) -> Ban | None:
@@ -33,28 +39,57 @@ class BanManifest:
 
     def put(self, ban: Ban) -> None:
         """Add or replace a ban."""
+        self.remove(ban.namespace_id)
         self._bans[ban.namespace_id] = ban
-        self._queue = None
         if ban.reclaimed_at_ms:
-            self._undone.pop(ban.namespace_id, None)
+            return
+        if ban.reclaim_started_at_ms:
+            self._begun[ban.namespace_id] = ban
         else:
-            self._undone[ban.namespace_id] = ban
+            heapq.heappush(self._graces, (ban.reclaim_after_ms, ban.namespace_id))
 
     def remove(self, namespace_id: int) -> None:
         """Forget a ban: it was taken back, or its number was issued again."""
         self._bans.pop(namespace_id, None)
-        self._undone.pop(namespace_id, None)
-        self._queue = None
+        self._due.pop(namespace_id, None)
+        self._begun.pop(namespace_id, None)
+
+    def due(self, now_ms: int) -> list[Ban]:
+        """Return the bans whose grace is over and whose reclaim has not begun, by the end of their grace."""
+        while self._graces and self._graces[0][0] <= now_ms:
+            grace_end_ms, namespace_id = heapq.heappop(self._graces)
+            ban = self._in_grace(grace_end_ms, namespace_id)
+            if ban is not None:
+                self._due[namespace_id] = ban
+        return list(self._due.values())
+
+    def next_grace_end_ms(self, now_ms: int) -> int | None:
+        """Return when the next grace ends that still runs; None when there is none."""
+        self.due(now_ms)
+        while self._graces:
+            if self._in_grace(*self._graces[0]) is not None:
+                return self._graces[0][0]
+            heapq.heappop(self._graces)
+        return None
+
+    def begun(self) -> list[Ban]:
+        """Return the undone bans whose reclaim has begun, the first begun first."""
+        return list(self._begun.values())
 
     def undone(self) -> list[Ban]:
         """Return the bans that are not reclaimed: those whose reclaim has begun, then by the end of their grace."""
-        if self._queue is None:
-            self._queue = sorted(self._undone.values(), key=_turn)
-        return list(self._queue)
+        return sorted((ban for ban in self._bans.values() if not ban.reclaimed_at_ms), key=_turn)
 
     def all(self) -> list[Ban]:
         """Return every ban by namespace id, reclaimed ones too."""
         return [self._bans[namespace_id] for namespace_id in sorted(self._bans)]
+
+    def _in_grace(self, grace_end_ms: int, namespace_id: int) -> Ban | None:
+        """Return the ban that an entry of the heap stands for, or None when it is outdated."""
+        ban = self._bans.get(namespace_id)
+        if ban is None or ban.reclaim_started_at_ms or ban.reclaim_after_ms != grace_end_ms:
+            return None
+        return ban
 
 
 def waiting_report(ban: Ban, record: NamespaceRecord, now_ms: int) -> ReclaimReport:
@@ -73,5 +108,6 @@ def waiting_report(ban: Ban, record: NamespaceRecord, now_ms: int) -> ReclaimRep
     )
 
 
-def _turn(ban: Ban) -> tuple[int, int]:
-    return (0 if ban.reclaim_started_at_ms else ban.reclaim_after_ms, ban.namespace_id)
+def _turn(ban: Ban) -> tuple[bool, int, int, int]:
+    begun = bool(ban.reclaim_started_at_ms)
+    return (not begun, ban.reclaim_started_at_ms, ban.reclaim_after_ms, ban.namespace_id)

@@ -18,26 +18,26 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from prefixdb import limits
-from prefixdb.catalog import load, schema
+from prefixdb.catalog import dropping, load, schema
+from prefixdb.catalog.dropping import Change, state_error
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     Ban,
     NamespaceRecord,
     NamespaceState,
-    ReclaimPhase,
     ReclaimReport,
     ServiceTokenRecord,
 )
 from prefixdb.catalog.names import check_labels, check_name, check_reason
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
-from prefixdb.errors import OutcomeUnknownError, Reason, error
-from prefixdb.store.base import Absent, Commit, Condition, Delete, Mutation, Put, Store, VersionIs
+from prefixdb.errors import OutcomeUnknownError, PrefixdbError, Reason, error
+from prefixdb.store.base import Absent, Commit, Condition, Delete, Mutation, Put, SpanSize, Store, VersionIs
 
 __all__ = ["NamespaceRecord", "NamespaceState", "Registry"]
 
@@ -93,6 +93,18 @@ class Registry:
         """Return the bans that wait for their reclaim: those already begun, then by the end of their grace."""
         return self._directory.undone_bans()
 
+    def due_bans(self, now_ms: int) -> list[Ban]:
+        """Return the bans whose grace is over and whose reclaim has not begun, by the end of their grace."""
+        return self._directory.due_bans(now_ms)
+
+    def begun_bans(self) -> list[Ban]:
+        """Return the undone bans whose reclaim has begun, the first begun first."""
+        return self._directory.begun_bans()
+
+    def next_grace_end_ms(self, now_ms: int) -> int | None:
+        """Return when the next grace ends that still runs; None when there is none."""
+        return self._directory.next_grace_end_ms(now_ms)
+
     def bans(self) -> list[Ban]:
         """Return the whole ban manifest, by id."""
         return self._directory.bans()
@@ -112,7 +124,7 @@ class Registry:
         Any change of the record fails it, a new label too. A caller whose guard failed looks at the record again and
         either refuses or repeats the commit with the new guard.
         """
-        return VersionIs(schema.namespace_key(record.id), record.row_version)
+        return dropping.guard_of(record)
 
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
@@ -171,7 +183,7 @@ class Registry:
                 self._check_protected(namespace_id)
                 self._check_name_free(changes.name)
                 mutations = [Delete(schema.name_key(record.name)), load.name_put(changes)]
-            return self._rewrite(record, changes, None, mutations)
+            return self._change(Change(record, changes, None, tuple(mutations)))
 
     def suspend(self, namespace_id: int, state: NamespaceState, reason: str = "") -> NamespaceRecord:
         """Make a live namespace READ_ONLY or SUSPENDED; from one of these to the other too.
@@ -221,19 +233,7 @@ class Registry:
             if not record.state.is_live:
                 return record
             now_ms = self._clock.now_ms()
-            ban = Ban(
-                namespace_id=namespace_id,
-                incarnation=record.incarnation,
-                name=record.name,
-                banned_at_ms=now_ms,
-                by=by,
-                reason=reason,
-                reclaim_after_ms=now_ms + grace_ms,
-                prior_state=record.state,
-                prior_reason=record.state_reason,
-            )
-            banned = replace(record, state=NamespaceState.BANNED, state_reason=reason, updated_at_ms=now_ms)
-            return self._rewrite(record, banned, ban, [Delete(schema.name_key(record.name))])
+            return self._change(dropping.drop(record, now_ms=now_ms, by=by, reason=reason, grace_ms=grace_ms))
 
     def unban(self, namespace_id: int) -> NamespaceRecord:
         """Take a ban back: the namespace is again what it was, and its tokens work again.
@@ -245,67 +245,56 @@ class Registry:
         """
         with self._changing():
             record = self._known(namespace_id)
-            ban = self._directory.ban_of(namespace_id)
-            if ban is None:
-                raise _state_error(record, "The namespace is not banned.")
-            now_ms = self._clock.now_ms()
-            if ban.reclaim_started_at_ms or now_ms >= ban.reclaim_after_ms:
-                raise error(Reason.RECLAIM_STARTED, "The grace is over; the namespace cannot come back.")
+            change = dropping.take_back(record, self._directory.ban_of(namespace_id), self._clock.now_ms())
             if self._is_name_taken(record.name):
-                raise _state_error(record, "Its name is in use by another namespace; rename that one first.")
-            restored = replace(record, state=ban.prior_state, state_reason=ban.prior_reason, updated_at_ms=now_ms)
-            return self._rewrite(record, restored, None, [Delete(schema.ban_key(namespace_id)), load.name_put(record)])
+                raise state_error(record, "Its name is in use by another namespace; rename that one first.")
+            return self._change(change)
 
-    def mark_reclaim_started(self, namespace_id: int, bytes_before: int, rows_before: int) -> Ban:
+    def mark_reclaims_started(self, sizes: Mapping[int, SpanSize]) -> dict[int, Ban | PrefixdbError]:
         """Say durably that reclaiming begins: from now on there is no way back. Harmless when said again.
 
         Args:
-            namespace_id: a BANNED namespace whose grace is over.
-            bytes_before: approximate size now, for the report.
-            rows_before: likewise.
+            sizes: BANNED namespaces whose grace is over, with their approximate sizes now, for the reports. All are
+                committed in one synced batch, each by itself.
+
+        Returns:
+            For each the ban as it is now, or why not: NAMESPACE_NOT_FOUND; NAMESPACE_STATE when it is not banned or
+            its grace still runs.
 
         Raises:
-            FailedPreconditionError: NAMESPACE_STATE when it is not banned or its grace still runs.
+            PrefixdbError: as ``Store.commit_many``, for all of them.
         """
         with self._changing():
-            record = self._known(namespace_id)
-            ban = self._directory.ban_of(namespace_id)
-            if record.state is not NamespaceState.BANNED or ban is None:
-                raise _state_error(record, "The namespace is not banned.")
-            if ban.reclaim_started_at_ms:
-                return ban
             now_ms = self._clock.now_ms()
-            if now_ms < ban.reclaim_after_ms:
-                raise _state_error(record, "The grace still runs.")
-            started = replace(ban, reclaim_started_at_ms=now_ms, bytes_before=bytes_before, rows_before=rows_before)
-            self._rewrite(record, record, started, [])
-        return started
+            written = self._change_many(
+                sizes, lambda record, ban: dropping.begin(record, ban, now_ms, sizes[record.id])
+            )
+            return {
+                namespace_id: outcome if isinstance(outcome, PrefixdbError) else self._ban(namespace_id)
+                for namespace_id, outcome in written.items()
+            }
 
-    def mark_reclaimed(self, report: ReclaimReport) -> NamespaceRecord:
-        """Write the final report; the namespace is RECLAIMED and its revocations are forgotten, in one commit.
+    def mark_reclaimed(self, reports: Iterable[ReclaimReport]) -> dict[int, NamespaceRecord | PrefixdbError]:
+        """Write final reports; the namespaces are RECLAIMED and their revocations forgotten, each in one commit.
 
         Args:
-            report: phase DONE, of the current ban, with a proof that found nothing.
+            reports: of phase DONE, of the current bans, with proofs that found nothing; one of a namespace. All are
+                committed in one synced batch.
+
+        Returns:
+            For each namespace its record as it is now, or why not: NAMESPACE_NOT_FOUND; NAMESPACE_STATE when that ban
+            is not being reclaimed.
 
         Raises:
-            FailedPreconditionError: NAMESPACE_STATE when that ban is not being reclaimed.
+            ValueError: a report is not final; nothing was done.
+            PrefixdbError: as ``Store.commit_many``, for all of them.
         """
-        if report.phase is not ReclaimPhase.DONE or report.proof_rows_found or report.proof_bytes_found:
-            raise ValueError("a final report needs a proof of emptiness")
+        by_id = {report.namespace_id: report for report in reports}
         with self._changing():
-            record = self._known(report.namespace_id)
-            ban = self._directory.ban_of(report.namespace_id)
-            if ban is None or not ban.reclaim_started_at_ms or ban.incarnation != report.incarnation:
-                raise _state_error(record, "The namespace is not being reclaimed.")
-            if ban.reclaimed_at_ms:
-                return record
-            done = replace(ban, reclaimed_at_ms=report.finished_at_ms)
-            gone = replace(record, state=NamespaceState.RECLAIMED, updated_at_ms=report.finished_at_ms)
-            mutations: list[Mutation] = [
-                Put(schema.report_key(report.namespace_id, report.incarnation), schema.encode_report(report))
-            ]
-            mutations += self._revocations_of(report.namespace_id)
-            return self._rewrite(record, gone, done, mutations)
+            return self._change_many(
+                by_id,
+                lambda record, ban: dropping.finish(record, ban, by_id[record.id], self._revocations_of(record.id)),
+            )
 
     # --- private ---------------------------------------------------------------------------------------------------
 
@@ -343,21 +332,43 @@ class Registry:
             self._reload(namespace_id)
             raise
         if not result.applied:
-            # Only this class writes these rows, under its lock.
-            raise error(Reason.INTERNAL, "The catalog in memory differs from the store.")
+            raise _differs()
         return result.version
 
-    def _rewrite(
-        self, old: NamespaceRecord, new: NamespaceRecord, ban: Ban | None, mutations: list[Mutation]
-    ) -> NamespaceRecord:
-        """Commit a changed record with its ban and what goes with it, then show it in memory."""
-        writes: list[Mutation] = [*mutations, Put(schema.namespace_key(new.id), schema.encode_namespace(new))]
-        if ban is not None:
-            writes.append(Put(schema.ban_key(new.id), schema.encode_ban(ban)))
-        conditions = _name_conditions(writes)
-        version = self._commit(new.id, Commit(tuple(writes), conditions, (self.guard(old),)))
-        written = replace(new, row_version=version)
-        self._show(written, ban)
+    def _change(self, change: Change) -> NamespaceRecord:
+        """Commit a change, then show it in memory."""
+        version = self._commit(change.new.id, change.commit())
+        return self._show_change(change, version)
+
+    def _change_many(
+        self, namespace_ids: Iterable[int], plan: Callable[[NamespaceRecord, Ban | None], Change | None]
+    ) -> dict[int, NamespaceRecord | PrefixdbError]:
+        """Commit a change of each namespace in one batch, then show them in memory; one that fails fails alone."""
+        outcomes: dict[int, NamespaceRecord | PrefixdbError] = {}
+        changes: list[Change] = []
+        for namespace_id in namespace_ids:
+            try:
+                record = self._known(namespace_id)
+                change = plan(record, self._directory.ban_of(namespace_id))
+            except PrefixdbError as refusal:
+                outcomes[namespace_id] = refusal
+                continue
+            outcomes[namespace_id] = record
+            if change is not None:
+                changes.append(change)
+        try:
+            results = self._store.commit_many([change.commit() for change in changes])
+        except OutcomeUnknownError:
+            for change in changes:
+                self._reload(change.new.id)
+            raise
+        for change, result in zip(changes, results, strict=True):
+            outcomes[change.new.id] = self._show_change(change, result.version) if result.applied else _differs()
+        return outcomes
+
+    def _show_change(self, change: Change, version: int) -> NamespaceRecord:
+        written = replace(change.new, row_version=version)
+        self._show(written, change.ban)
         return written
 
     def _create(
@@ -376,7 +387,7 @@ class Registry:
         ]
         if first_token is not None:
             writes.append(load.service_token_put(namespace_id, first_token))
-        version = self._commit(namespace_id, Commit(tuple(writes), _name_conditions(writes), guards))
+        version = self._commit(namespace_id, Commit(tuple(writes), dropping.name_conditions(writes), guards))
         created = replace(record, incarnation=version, row_version=version)
         self._show(created, None)
         return created
@@ -388,7 +399,13 @@ class Registry:
                 return record
             self._check_protected(namespace_id)
             new = replace(record, state=state, state_reason=reason, updated_at_ms=self._clock.now_ms())
-            return self._rewrite(record, new, None, [])
+            return self._change(Change(record, new))
+
+    def _ban(self, namespace_id: int) -> Ban:
+        ban = self._directory.ban_of(namespace_id)
+        if ban is None:
+            raise error(Reason.INTERNAL, "A banned namespace without a ban.")
+        return ban
 
     def _known(self, namespace_id: int) -> NamespaceRecord:
         record = self.get(namespace_id)
@@ -399,7 +416,7 @@ class Registry:
     def _live(self, namespace_id: int) -> NamespaceRecord:
         record = self._known(namespace_id)
         if not record.state.is_live:
-            raise _state_error(record, "The namespace was dropped.")
+            raise state_error(record, "The namespace was dropped.")
         return record
 
     def _check_protected(self, namespace_id: int) -> None:
@@ -458,11 +475,6 @@ class Registry:
         self._show(schema.decode_namespace(namespace_id, row), ban)
 
 
-def _name_conditions(writes: list[Mutation]) -> tuple[Condition, ...]:
-    """Return the conditions that no name index entry is overwritten."""
-    span = schema.catalog_span(Tag.NAME)
-    return tuple(Absent(write.key) for write in writes if isinstance(write, Put) and write.key in span)
-
-
-def _state_error(record: NamespaceRecord, message: str) -> Exception:
-    return error(Reason.NAMESPACE_STATE, message, metadata={"state": record.state.name})
+def _differs() -> PrefixdbError:
+    """Return what is wrong when a guard of a row fails that only the registry writes, under its lock."""
+    return error(Reason.INTERNAL, "The catalog in memory differs from the store.")

@@ -54,7 +54,6 @@ from prefixdb.service.transfers import Arrivals, Replies
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
-from prefixdb.store.commit import GroupCommitter
 from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
 
 _LOG = logging.getLogger("prefixdb.server")
@@ -169,7 +168,7 @@ class App:
         registry.add_listener(self.streams.poke)
         self.authority.add_listener(self.streams.poke)
         self.reclaimer = Reclaimer(store, registry, clock, self.streams.views)
-        self.committer = GroupCommitter(store)
+        self.committer = store.new_committer()
         self.administration = Administration(self.audit, clock)
         self.gate = Gate(
             GateParts(self.sessions, self.streams, self.arrivals, self.replies, self.administration, self.metrics),

@@ -10,8 +10,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Access
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.service.calls import Call
-from prefixdb.store.base import Commit, CommitResult, Condition, Mutation
-from prefixdb.store.commit import GroupCommitter
+from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Mutation
 
 ADMISSIONS_MAX = 50
 """Times a write is admitted again after its guard failed. The namespace's record changes when a guardian acts, so a
@@ -38,7 +37,7 @@ class Writer:
         registry: gives the guards.
     """
 
-    def __init__(self, committer: GroupCommitter, registry: Registry) -> None:
+    def __init__(self, committer: Committer, registry: Registry) -> None:
         self._committer = committer
         self._registry = registry
 

@@ -6,13 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from prefixdb.catalog.entities import Guardian, NamespaceRecord, NamespaceState, ReclaimPhase
+from prefixdb.catalog.entities import (
+    Ban,
+    Guardian,
+    NamespaceRecord,
+    NamespaceState,
+    ReclaimPhase,
+    ReclaimReport,
+)
 from prefixdb.catalog.keyring import Keyring
 from prefixdb.catalog.manifest import waiting_report
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Session
 from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.store.base import SpanSize
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore
 
@@ -87,6 +95,22 @@ def assert_reload_is_equal(registry: Registry, store: MemoryStore, clock: HeldCl
     assert picture(Registry(store, clock)) == picture(registry)
 
 
+def begin(registry: Registry, namespace_id: int, size: SpanSize) -> Ban:
+    """Say that the reclaim of one namespace begins; raise the refusal."""
+    outcome = registry.mark_reclaims_started({namespace_id: size})[namespace_id]
+    if isinstance(outcome, PrefixdbError):
+        raise outcome
+    return outcome
+
+
+def finish(registry: Registry, report: ReclaimReport) -> NamespaceRecord:
+    """Write the final report of one namespace; raise the refusal."""
+    outcome = registry.mark_reclaimed([report])[report.namespace_id]
+    if isinstance(outcome, PrefixdbError):
+        raise outcome
+    return outcome
+
+
 def drop_rows(store: MemoryStore, namespace_id: int) -> None:
     """Publish the ban of a namespace and remove its rows."""
     store.publish_bans([namespace_id])
@@ -97,8 +121,8 @@ def reclaim_by_hand(registry: Registry, store: MemoryStore, clock: HeldClock, na
     """Do by hand what the reclaimer does."""
     ban = registry.ban_of(namespace_id)
     clock.advance(max(ban.reclaim_after_ms - clock.now_ms(), 0))
-    ban = registry.mark_reclaim_started(namespace_id, 10, 2)
+    ban = begin(registry, namespace_id, SpanSize(10, 2))
     drop_rows(store, namespace_id)
     store.withdraw_bans([namespace_id])
     report = waiting_report(ban, registry.get(namespace_id), clock.now_ms())
-    registry.mark_reclaimed(replace(report, phase=ReclaimPhase.DONE, finished_at_ms=clock.now_ms()))
+    finish(registry, replace(report, phase=ReclaimPhase.DONE, finished_at_ms=clock.now_ms()))

@@ -20,8 +20,17 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Guardian
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import data_key
-from prefixdb.store.base import Commit, Put
-from tests.support.catalog import assert_reload_is_equal, drop_rows, picture, put_into, reason_of, reclaim_by_hand
+from prefixdb.store.base import Commit, Put, SpanSize
+from tests.support.catalog import (
+    assert_reload_is_equal,
+    begin,
+    drop_rows,
+    finish,
+    picture,
+    put_into,
+    reason_of,
+    reclaim_by_hand,
+)
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore
 
@@ -61,7 +70,7 @@ ACTS = {
     "unban": lambda r, n: r.unban(n),
     "rename": lambda r, n: r.update(n, name="other"),
     "relabel": lambda r, n: r.update(n, labels={"a": "b"}),
-    "begin reclaim": lambda r, n: r.mark_reclaim_started(n, 1, 1),
+    "begin reclaim": lambda r, n: begin(r, n, SpanSize(1, 1)),
     "create again": lambda r, n: r.create("fresh", namespace_id=n),
 }
 DROPPED = Reason.NAMESPACE_STATE
@@ -303,7 +312,7 @@ def test_once_the_reclaim_has_begun_no_clock_brings_the_namespace_back(registry,
     record = registry.create("acme")
     registry.ban(record.id, by="x", grace_ms=1000)
     clock.advance(1000)
-    registry.mark_reclaim_started(record.id, 5, 1)
+    begin(registry, record.id, SpanSize(5, 1))
     earlier = Registry(store, HeldClock(clock.now_ms() - 900))
     assert reason_of(earlier.unban, record.id) is Reason.RECLAIM_STARTED
 
@@ -311,11 +320,11 @@ def test_once_the_reclaim_has_begun_no_clock_brings_the_namespace_back(registry,
 def test_a_reclaim_begins_only_after_the_grace_and_only_once(registry, store, clock):
     record = registry.create("acme")
     registry.ban(record.id, by="x", grace_ms=1000)
-    assert reason_of(registry.mark_reclaim_started, record.id, 5, 1) is Reason.NAMESPACE_STATE
+    assert reason_of(begin, registry, record.id, SpanSize(5, 1)) is Reason.NAMESPACE_STATE
     clock.advance(1000)
-    first = registry.mark_reclaim_started(record.id, 5, 1)
+    first = begin(registry, record.id, SpanSize(5, 1))
     clock.advance(1)
-    assert registry.mark_reclaim_started(record.id, 0, 0) == first
+    assert begin(registry, record.id, SpanSize(0, 0)) == first
     assert (first.bytes_before, first.rows_before) == (5, 1)
     assert_reload_is_equal(registry, store, clock)
 
@@ -325,12 +334,12 @@ def test_a_final_report_without_begin_without_proof_or_of_another_ban_is_refused
     registry.ban(record.id, by="x")
     report = waiting_report(registry.ban_of(record.id), registry.get(record.id), clock.now_ms())
     done = replace(report, phase=ReclaimPhase.DONE, finished_at_ms=clock.now_ms())
-    assert reason_of(registry.mark_reclaimed, done) is Reason.NAMESPACE_STATE
-    registry.mark_reclaim_started(record.id, 5, 1)
+    assert reason_of(finish, registry, done) is Reason.NAMESPACE_STATE
+    begin(registry, record.id, SpanSize(5, 1))
     for wrong in (report, replace(done, proof_rows_found=1), replace(done, proof_bytes_found=1)):
         with pytest.raises(ValueError, match="proof"):
-            registry.mark_reclaimed(wrong)
-    assert reason_of(registry.mark_reclaimed, replace(done, incarnation=1)) is Reason.NAMESPACE_STATE
+            finish(registry, wrong)
+    assert reason_of(finish, registry, replace(done, incarnation=1)) is Reason.NAMESPACE_STATE
     assert registry.get(record.id).state is S.BANNED
 
 

@@ -9,101 +9,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
-from prefixdb import reclaim
 from prefixdb.catalog.entities import NamespaceState, ReclaimPhase
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import Span, data_key, namespace_of, namespace_span
-from prefixdb.reclaim import Reclaimer
-from prefixdb.store.base import Commit, Emptiness, Put, ReclaimProgress, Row
-from tests.support.clocks import HeldClock
-from tests.support.memory_store import MemoryStore
+from prefixdb.errors import Reason, error
+from prefixdb.keycodec import namespace_span
+from prefixdb.reclaim import board, publisher, sweeper
+from prefixdb.store.base import Emptiness, ReclaimProgress
+from tests.support.reclaim_bench import Bench, Crash, reason_of
 
 P = ReclaimPhase
-
-
-class Crash(BaseException):
-    """A kill -9 at this point: nothing after it runs, not even an ``except Exception``."""
-
-
-class ProbeStore(MemoryStore):
-    """The model store, with a journal, and hooks that tests set."""
-
-    def __init__(self, clock: HeldClock) -> None:
-        super().__init__(clock)
-        self.journal: list[tuple[str, int]] = []
-        self.before: dict[str, Callable[[], None]] = {}
-        self.pinned: tuple[str, ...] = ()
-        self.steps: list[ReclaimProgress] = []
-
-    def _note(self, what: str, span: Span | None = None) -> None:
-        self.journal.append((what, namespace_of(span.begin) if span else -1))
-        hook = self.before.get(what)
-        if hook:
-            hook()
-
-    def reclaim_span(self, span, *, on_progress, stop) -> None:
-        self._note("reclaim", span)
-        for step in self.steps:
-            on_progress(step)
-        super().reclaim_span(span, on_progress=on_progress, stop=stop)
-        self._note("reclaimed", span)
-
-    def prove_empty(self, span: Span) -> Emptiness:
-        self._note("prove", span)
-        found = super().prove_empty(span)
-        return Emptiness(found.rows_found, found.bytes_found, self.pinned)
-
-    def sweep_expired(self, after, max_rows):
-        self._note("sweep")
-        return super().sweep_expired(after, max_rows)
-
-
-class Bench:
-    """One store, and the registry and reclaimer over it that ``restart`` replaces."""
-
-    def __init__(self) -> None:
-        self.clock = HeldClock()
-        self.store = ProbeStore(self.clock)
-        self.streams: dict[int, int] = {}
-        self.restart()
-
-    def restart(self) -> None:
-        self.registry = Registry(self.store, self.clock)
-        self.reclaimer = Reclaimer(self.store, self.registry, self.clock, lambda n: self.streams.get(n, 0))
-        self.told: list[tuple[int, ReclaimPhase]] = []
-        self.reclaimer.add_listener(lambda n: self.told.append((n, self.reclaimer.report(n).phase)))
-
-    def tenant(self, name: str, rows: int = 10) -> int:
-        namespace_id = self.registry.create(name).id
-        writes = [Put(data_key(namespace_id, 0, b"%d" % n), b"x" * 10, 1 if n % 5 == 4 else 0) for n in range(rows)]
-        self.store.commit(Commit(tuple(writes)))
-        return namespace_id
-
-    def rows(self, namespace_id: int, *, raw: bool = True) -> list[Row]:
-        """Return everything in the namespace's span; without ``raw`` what has not expired, which no sweep touches."""
-        cursor = self.store.open_cursor(namespace_span(namespace_id), raw=raw)
-        return cursor.fetch(10**6, 10**9)
-
-    def phase(self, namespace_id: int) -> ReclaimPhase:
-        return self.reclaimer.report(namespace_id).phase
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-def reason_of(call, *arguments) -> Reason | None:
-    try:
-        call(*arguments)
-    except PrefixdbError as failure:
-        return failure.reason
-    return None
 
 
 def test_a_ban_without_grace_ends_in_a_report_of_proven_emptiness(bench):
@@ -121,7 +43,7 @@ def test_a_ban_without_grace_ends_in_a_report_of_proven_emptiness(bench):
     assert (report.banned_by, report.reason, report.bytes_done) == ("root@0", "unpaid", report.bytes_total)
     assert bench.rows(doomed) == [] and bench.rows(other, raw=False) == kept
     assert bench.registry.get(doomed).state is NamespaceState.RECLAIMED
-    assert bench.told == [(doomed, phase) for phase in (P.RECLAIMING, P.PROVING, P.DONE)]
+    assert bench.told == [(doomed, phase) for phase in (P.PENDING, P.RECLAIMING, P.PROVING, P.DONE)]
 
 
 def test_nothing_is_touched_before_the_last_millisecond_of_the_grace(bench):
@@ -131,7 +53,7 @@ def test_nothing_is_touched_before_the_last_millisecond_of_the_grace(bench):
     bench.clock.advance(999)
     assert bench.reclaimer.run_once() is False
     assert bench.phase(doomed) is P.GRACE and bench.rows(doomed, raw=False) == rows
-    assert [what for what, n in bench.store.journal if n == doomed] == []
+    assert [what for what, ids in bench.store.journal if doomed in ids] == []
     assert bench.registry.unban(doomed).state is NamespaceState.ACTIVE
     assert reason_of(bench.reclaimer.report, doomed) is Reason.REPORT_NOT_FOUND
     bench.registry.ban(doomed, by="x", grace_ms=1000)
@@ -150,36 +72,35 @@ def test_a_ban_waits_for_its_open_streams_and_says_so_while_others_go_on(bench):
     assert "2 open" in bench.reclaimer.report(busy).detail
     assert bench.rows(busy) and not bench.registry.ban_of(busy).reclaim_started_at_ms
     bench.streams[busy] = 0
-    bench.clock.advance(reclaim.STREAMS_RECHECK_MS)
+    bench.clock.advance(publisher.STREAMS_RECHECK_MS)
     assert bench.reclaimer.run_once() is True
 
 
-def test_begun_is_durable_before_the_first_row_goes(bench):
+def test_begun_is_durable_before_the_ban_is_published(bench):
     doomed = bench.tenant("doomed")
     bench.registry.ban(doomed, by="x")
     seen = []
-    bench.store.before["reclaim"] = lambda: seen.append(
+    bench.store.before["publish"] = lambda _ids: seen.append(
         Registry(bench.store, bench.clock).ban_of(doomed).reclaim_started_at_ms
     )
     bench.reclaimer.run_once()
-    assert seen == [bench.clock.now_ms()]
+    assert set(seen) == {bench.clock.now_ms()}
 
 
-@pytest.mark.parametrize("where", ["reclaim", "reclaimed", "prove", "sweep"])
+@pytest.mark.parametrize("where", ["publish", "reclaim", "reclaimed", "prove", "withdraw", "withdrawn", "sweep"])
 @pytest.mark.parametrize("kills", [1, 2])
 def test_a_kill_at_any_step_is_made_good_by_the_next_start(bench, where, kills):
     doomed = bench.tenant("doomed")
     size = bench.store.span_size(namespace_span(doomed))
     bench.registry.ban(doomed, by="x")
 
-    def kill() -> None:
+    def kill(_ids: tuple[int, ...]) -> None:
         raise Crash
 
     for _ in range(kills):
         bench.store.before[where] = kill
         with pytest.raises(Crash):
             bench.reclaimer.run_once()
-        bench.store.before.clear()
         bench.restart()
         bench.clock.advance(1)
         assert reason_of(bench.registry.unban, doomed) is Reason.RECLAIM_STARTED
@@ -189,26 +110,25 @@ def test_a_kill_at_any_step_is_made_good_by_the_next_start(bench, where, kills):
     assert (report.bytes_freed, report.rows_dropped) == (size.bytes, size.rows)
 
 
-@pytest.mark.parametrize("commit_number", [1, 2])
-def test_a_kill_at_either_commit_is_made_good_by_the_next_start(bench, monkeypatch, commit_number):
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_kill_at_either_commit_is_made_good_by_the_next_start(bench, number, durable):
     doomed = bench.tenant("doomed")
     bench.registry.ban(doomed, by="x")
-    honest, calls = bench.store.commit, []
+    what = "committed" if durable else "commit"
 
-    def commit(one: Commit):
-        calls.append(one)
-        if len(calls) == commit_number:
+    def kill(_ids: tuple[int, ...]) -> None:
+        if len(bench.store.calls(what)) == before + number:
             raise Crash
-        return honest(one)
 
-    monkeypatch.setattr(bench.store, "commit", commit)
+    before = len(bench.store.calls(what))
+    bench.store.before[what] = kill
     with pytest.raises(Crash):
         bench.reclaimer.run_once()
-    assert bench.registry.get(doomed).state is NamespaceState.BANNED
-    monkeypatch.setattr(bench.store, "commit", honest)
     bench.restart()
-    assert bench.phase(doomed) is P.PENDING
-    bench.reclaimer.run_once()
+    finished = number == 2 and durable
+    assert bench.phase(doomed) is (P.DONE if finished else P.PENDING)
+    assert bench.reclaimer.run_once() is not finished
     assert bench.phase(doomed) is P.DONE
 
 
@@ -224,7 +144,7 @@ def test_no_final_report_while_the_proof_finds_anything(bench, monkeypatch, foun
         assert report.phase is P.PROVING and report.finished_at_ms == 0
         assert (report.proof_rows_found, report.proof_bytes_found) == (found.rows_found, found.bytes_found)
         assert bench.registry.get(doomed).state is NamespaceState.BANNED
-        bench.clock.advance(reclaim.BACKOFF_MS_MAX)
+        bench.clock.advance(board.BACKOFF_MS_MAX)
     monkeypatch.setattr(bench.store, "prove_empty", honest)
     assert bench.reclaimer.run_once() is True
     assert bench.reclaimer.report(doomed).proof_rows_found == 0
@@ -236,10 +156,10 @@ def test_pinned_files_are_waited_for_and_named_by_number(bench):
     bench.registry.ban(doomed, by="x")
     bench.reclaimer.run_once()
     assert "2 old files" in bench.reclaimer.report(doomed).detail
-    assert bench.reclaimer._idle_ms() == reclaim.BACKOFF_MS_FIRST
+    assert bench.reclaimer._batches.idle_ms() == board.BACKOFF_MS_FIRST
     bench.store.pinned = ()
     assert bench.reclaimer.run_once() is False  # Its time has not come.
-    bench.clock.advance(reclaim.BACKOFF_MS_FIRST)
+    bench.clock.advance(board.BACKOFF_MS_FIRST)
     assert bench.reclaimer.run_once() is True
 
 
@@ -250,8 +170,8 @@ def test_an_error_of_one_ban_is_logged_retried_ever_later_and_keeps_nobody_else(
     bench.clock.advance(1)
     bench.registry.ban(second, by="x")
 
-    def fail() -> None:
-        if bench.store.journal[-1][1] == first:
+    def fail(ids: tuple[int, ...]) -> None:
+        if first in ids:
             raise failure
 
     bench.store.before["reclaim"] = fail
@@ -262,13 +182,13 @@ def test_an_error_of_one_ban_is_logged_retried_ever_later_and_keeps_nobody_else(
     for _ in range(200):
         before = len(bench.store.journal)
         bench.reclaimer.run_once()
-        if ("reclaim", first) in bench.store.journal[before:]:
+        if ("reclaim", (first,)) in bench.store.journal[before:]:
             tries.append(bench.clock.now_ms())
         bench.clock.advance(1000)
     gaps = [after - before for before, after in itertools.pairwise(tries)]
-    assert gaps[:5] == sorted(gaps[:5]) and gaps[0] < gaps[4] and max(gaps) == reclaim.BACKOFF_MS_MAX
+    assert gaps[:5] == sorted(gaps[:5]) and gaps[0] < gaps[4] and max(gaps) == board.BACKOFF_MS_MAX
     bench.store.before.clear()
-    bench.clock.advance(reclaim.BACKOFF_MS_MAX)
+    bench.clock.advance(board.BACKOFF_MS_MAX)
     assert bench.reclaimer.run_once() is True
 
 
@@ -279,7 +199,7 @@ def test_progress_only_grows_and_listeners_are_not_flooded(bench):
     seen = []
     bench.reclaimer.add_listener(lambda n: seen.append(bench.reclaimer.report(n)))
     bench.reclaimer.run_once()
-    assert len(seen) == 3  # The clock stood still, so only the phases were told.
+    assert len(seen) == 4  # The clock stood still, so only the phases were told.
     done = [report.bytes_done for report in seen]
     assert done == sorted(done) and all(report.bytes_done <= report.bytes_total for report in seen)
 
@@ -291,7 +211,7 @@ def test_progress_is_told_again_after_the_interval_and_never_runs_backwards(benc
     bench.registry.ban(doomed, by="x")
     seen = []
     bench.reclaimer.add_listener(lambda n: seen.append(bench.reclaimer.report(n)))
-    bench.reclaimer.add_listener(lambda n: bench.clock.advance(reclaim.PROGRESS_INTERVAL_MS))
+    bench.reclaimer.add_listener(lambda n: bench.clock.advance(board.PROGRESS_INTERVAL_MS))
     bench.reclaimer.run_once()
     assert [report.phase for report in seen].count(P.RECLAIMING) == 1 + 5 + 2  # Phase, steps, the store's own.
     done = [report.bytes_done for report in seen]
@@ -333,43 +253,41 @@ def test_a_number_issued_again_shows_the_last_report_until_its_own_ban(bench):
 
 
 def test_many_bans_are_worked_off_in_the_order_their_grace_ends(bench):
-    order = []
-    bench.store.before["reclaim"] = lambda: order.append(bench.store.journal[-1][1])
     tenants = [bench.tenant(f"t{n}", rows=1) for n in range(60)]
     for index, namespace_id in enumerate(tenants):
         bench.registry.ban(namespace_id, by="x", grace_ms=60 - index)
     bench.clock.advance(60)
     bench.reclaimer.run_once()
-    assert order == tenants[::-1]
+    assert bench.store.calls("publish")[0] == bench.store.calls("reclaim")[0] == tuple(tenants[::-1])
     assert bench.registry.counts()[NamespaceState.RECLAIMED] == 60 and bench.registry.undone_bans() == []
 
 
 def test_expired_rows_are_swept_in_small_steps_between_bans(bench, monkeypatch):
-    monkeypatch.setattr(reclaim, "SWEEP_ROWS", 7)
+    monkeypatch.setattr(sweeper, "SWEEP_ROWS", 7)
     live = bench.tenant("live", rows=50)
     assert len(bench.rows(live)) == 53  # With its three groups; ten have expired.
     for _ in range(30):
         bench.reclaimer.run_once()
-        bench.clock.advance(reclaim.SWEEP_STEP_MS)
+        bench.clock.advance(sweeper.SWEEP_STEP_MS)
     assert len(bench.rows(live)) == 43
-    steps = [what for what, _ in bench.store.journal].count("sweep")
+    steps = len(bench.store.calls("sweep"))
     assert 8 <= steps <= 12  # One pass, then a long pause.
-    bench.clock.advance(reclaim.SWEEP_PASS_MS)
+    bench.clock.advance(sweeper.SWEEP_PASS_MS)
     bench.reclaimer.run_once()
-    assert [what for what, _ in bench.store.journal].count("sweep") == steps + 1
+    assert len(bench.store.calls("sweep")) == steps + 1
 
 
 def test_a_failing_sweep_is_logged_and_put_off(bench, caplog):
-    def fail() -> None:
+    def fail(_ids: tuple[int, ...]) -> None:
         raise error(Reason.READ_ONLY_STORE)
 
     bench.store.before["sweep"] = fail
     for _ in range(10):
         bench.reclaimer.run_once()
-    assert len(bench.store.journal) == 1 and "READ_ONLY_STORE" in caplog.text
-    bench.clock.advance(reclaim.BACKOFF_MS_FIRST)
+    assert len(bench.store.calls("sweep")) == 1 and "READ_ONLY_STORE" in caplog.text
+    bench.clock.advance(board.BACKOFF_MS_FIRST)
     bench.reclaimer.run_once()
-    assert len(bench.store.journal) == 2
+    assert len(bench.store.calls("sweep")) == 2
 
 
 # --- the thread ------------------------------------------------------------------------------------------------------
@@ -402,15 +320,15 @@ def test_the_thread_takes_up_undone_bans_new_ones_and_ended_graces(bench):
 def test_stop_interrupts_a_long_reclaim_and_a_restart_ends_it(bench, monkeypatch):
     doomed = bench.tenant("doomed")
     begun = threading.Event()
-    honest = bench.store.reclaim_span
+    honest = bench.store.reclaim
 
-    def endless(span, *, on_progress, stop):
+    def endless(ids, *, on_progress, stop):
         begun.set()
         while not stop():
-            on_progress(ReclaimProgress(100, 1, "compacting"))
+            on_progress(ids[0], ReclaimProgress(100, 1, "compacting"))
             time.sleep(0.001)
 
-    monkeypatch.setattr(bench.store, "reclaim_span", endless)
+    monkeypatch.setattr(bench.store, "reclaim", endless)
     bench.registry.ban(doomed, by="x")
     bench.reclaimer.start()
     until(begun)
@@ -418,8 +336,8 @@ def test_stop_interrupts_a_long_reclaim_and_a_restart_ends_it(bench, monkeypatch
     bench.reclaimer.stop(20)
     assert time.monotonic() - started < 2
     assert bench.registry.get(doomed).state is NamespaceState.BANNED
-    assert not [what for what, _ in bench.store.journal if what == "prove"]
-    monkeypatch.setattr(bench.store, "reclaim_span", honest)
+    assert bench.store.calls("prove") == []
+    monkeypatch.setattr(bench.store, "reclaim", honest)
     bench.restart()
     assert bench.reclaimer.run_once() is True
 
@@ -440,7 +358,8 @@ def test_an_idle_thread_does_not_spin(bench):
     bench.tenant("live")
     bench.registry.ban(bench.tenant("graceful"), by="x", grace_ms=10**9)
     bench.reclaimer.run_once()
-    assert bench.reclaimer._idle_ms() == reclaim.SWEEP_PASS_MS
+    assert bench.reclaimer._sweeper.idle_ms() == sweeper.SWEEP_PASS_MS
+    assert bench.reclaimer._publisher.idle_ms() == bench.reclaimer._batches.idle_ms() == board.BACKOFF_MS_MAX
     bench.clock.advance(10**9 - 50)
     bench.reclaimer.run_once()
-    assert bench.reclaimer._idle_ms() == 50
+    assert bench.reclaimer._publisher.idle_ms() == 50
