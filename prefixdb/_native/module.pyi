@@ -14,6 +14,9 @@ ROCKSDB_VERSION: str
 class EngineError(Exception):
     """A RocksDB status that is not OK; the text is the status's own."""
 
+    attempted: bool
+    """False for a write that was refused unseen because an earlier one had failed: certainly not applied."""
+
 class SpanViolationError(Exception):
     """A key outside the span a cursor was opened for came back from the engine."""
 

@@ -1,0 +1,48 @@
+// Between Python's objects and the store's: rows, commits and errors. With module.cc the only files that know Python.
+//
+// Everything here needs the interpreter's lock. Rows are made field by field into the named tuples of
+// prefixdb/store/base.py, without a call into Python per row.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "commit.h"
+#include "cursor.h"
+#include "outcome.h"
+#include "value_codec.h"
+
+namespace prefixdb::python {
+
+// Registers the exceptions of the extension with `module`.
+void AddExceptions(pybind11::module_& module);
+
+// Names the classes that go in and out; see module.pyi.
+void SetTypes(const pybind11::dict& types);
+
+// Raises what the outcome stands for, unless it is ok.
+void ThrowUnlessOk(const Outcome& outcome);
+// The same as an exception object that is not raised. REQUIRES: the outcome is not ok.
+pybind11::object AsException(const Outcome& outcome);
+
+// The bytes of a bytes object, borrowed. Raises TypeError for anything else.
+std::string_view BytesOf(pybind11::handle object);
+pybind11::bytes AsBytes(std::string_view bytes);
+
+// A Row; `key` is kept in it, `value` copied.
+pybind11::object MakeRow(pybind11::handle key, const StoredValue& value);
+pybind11::list MakeRows(const RowBlock& block);
+pybind11::object MakeResult(const CommitResult& result);
+pybind11::list MakeResults(const std::vector<CommitResult>& results);
+
+// A request that owns copies of everything `commits` names. Raises TypeError or ValueError.
+std::unique_ptr<CommitRequest> MakeRequest(pybind11::handle commits, uint64_t now_ms);
+// Conditions whose bytes are copied into `bytes`.
+std::vector<Condition> MakeConditions(pybind11::handle conditions, Arena* bytes, size_t* size);
+
+}  // namespace prefixdb::python
