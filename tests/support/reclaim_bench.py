@@ -135,10 +135,11 @@ class Bench:
         self.store.commit(Commit(tuple(writes)))
 
     def banned(self, *names: str, rows: int = 10) -> list[int]:
-        """Create namespaces with rows, and ban them without a grace."""
+        """Create namespaces with rows, and ban them without a grace, one a millisecond."""
         ids = [self.tenant(name, rows) for name in names]
         for namespace_id in ids:
             self.registry.ban(namespace_id, by="x")
+            self.clock.advance(1)
         return ids
 
     def rows(self, namespace_id: int, *, raw: bool = True) -> list[Row]:
