@@ -28,22 +28,29 @@ def c(name, *arguments):
             raise OSError(result, "")
     elif result == -1:
         raise OSError(ctypes.get_errno(), "")
+def none_is_failure(result):
+    if not result:
+        raise OSError(ctypes.get_errno(), "")
 with open(path, "wb") as made:
     made.write(b"x" * 4096)
 fd = os.open(path, os.O_RDWR)
 data = ctypes.create_string_buffer(64)
+libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(os.dup(fd), b"r"))
 operations = {
     "open": lambda: os.close(os.open(path, os.O_RDONLY)),
     "open64": lambda: c("open64", path.encode(), os.O_RDONLY),
     "openat": lambda: os.open(path, os.O_RDONLY, dir_fd=None),
     "openat64": lambda: c("openat64", -100, path.encode(), os.O_RDONLY),
-    "fopen": lambda: libc.fopen(path.encode(), b"r") or (_ for _ in ()).throw(OSError(ctypes.get_errno(), "")),
+    "fopen": lambda: none_is_failure(libc.fopen(path.encode(), b"r")),
     "create": lambda: os.close(os.open(path, os.O_WRONLY | os.O_CREAT)),
     "write": lambda: os.write(fd, b"abc"),
     "writev": lambda: os.writev(fd, [b"ab", b"c"]),
     "pwrite": lambda: c("pwrite", fd, data, 3, 0),
     "pwrite64": lambda: c("pwrite64", fd, data, 3, 0),
     "read": lambda: os.read(fd, 3),
+    "fread": lambda: none_is_failure(libc.fread(data, 1, 3, stream)),
+    "fread_unlocked": lambda: none_is_failure(libc.fread_unlocked(data, 1, 3, stream)),
     "pread": lambda: c("pread", fd, data, 3, 0),
     "pread64": lambda: c("pread64", fd, data, 3, 0),
     "fsync": lambda: os.fsync(fd),
@@ -76,7 +83,7 @@ EXPECTED = {
     Call.CREATE: {"create"},
     Call.WRITE: {"write", "writev"},
     Call.PWRITE: {"pwrite", "pwrite64"},
-    Call.READ: {"read"},
+    Call.READ: {"read", "fread", "fread_unlocked"},
     Call.PREAD: {"pread", "pread64"},
     Call.FSYNC: {"fsync"},
     Call.FDATASYNC: {"fdatasync"},

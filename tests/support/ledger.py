@@ -185,3 +185,8 @@ class Ledger:
             elif number in refused and any(rows):
                 wrong.append(f"refused commit {number} is there")
         return wrong
+
+    def wrong_in(self, run: Callable[..., list[tuple[bool, ...]]]) -> list[str]:
+        """Return what is wrong in the store that ``run`` (of a host) runs functions on."""
+        numbers = range(self.next_number)
+        return self.verdict(dict(zip(numbers, run(present, numbers), strict=True)))

@@ -8,7 +8,8 @@
 //
 // Files are told by name at the time of the call (/proc/self/fd), so that a rule also meets files that are open
 // already. Calls that nobody has a rule for cost one load. What the C library does inside itself does not pass here:
-// streams (fopen is seen, fwrite is not), which RocksDB uses for its info log only.
+// of streams, fopen and fread are seen (RocksDB replays its log and its MANIFEST through them), fwrite is not (its info
+// log).
 //
 // Thread-safe; allocates nothing. Linux with glibc; RocksDB, its bindings and CPython go through these symbols.
 #define _GNU_SOURCE
@@ -32,6 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#undef fread_unlocked  // Some versions of the C library have it as a macro.
+
 enum { MAGIC = 0x5f425250, RULES = 64, PATTERN_BYTES = 192, HOLD_POLL_NS = 500000 };
 
 enum call {
@@ -39,7 +42,7 @@ enum call {
   CREATE = 1 << 1,     // open and fopen with O_CREAT
   WRITE = 1 << 2,      // write, writev
   PWRITE = 1 << 3,     // pwrite, pwritev
-  READ = 1 << 4,       // read
+  READ = 1 << 4,       // read, fread
   PREAD = 1 << 5,      // pread
   FSYNC = 1 << 6,      // fsync
   FDATASYNC = 1 << 7,  // fdatasync
@@ -94,11 +97,11 @@ struct verdict {
 };
 
 // The next definition of a function, which is the C library's.
-#define REAL(name)                                            \
-  static __typeof__(name)* real;                              \
-  if (real == NULL) {                                         \
+#define REAL(name)                                                \
+  static __typeof__(name)* real;                                  \
+  if (real == NULL) {                                             \
     real = (__typeof__(name)*)(uintptr_t)dlsym(RTLD_NEXT, #name); \
-    if (real == NULL) abort();                                \
+    if (real == NULL) abort();                                    \
   }
 
 __attribute__((constructor)) static void attach(void) {
@@ -233,23 +236,23 @@ static struct verdict judge_path(enum call call, const char* path, const char* o
     return done;                      \
   } while (0)
 
-#define REFUSE(value)        \
-  if (verdict.error != 0) {  \
-    errno = verdict.error;   \
-    return value;            \
+#define REFUSE(value)       \
+  if (verdict.error != 0) { \
+    errno = verdict.error;  \
+    return value;           \
   }
 
-#define OPENING(name, directory, ...)                                                          \
-  mode_t mode = 0;                                                                             \
-  if (flags & (O_CREAT | __O_TMPFILE)) {                                                       \
-    va_list arguments;                                                                         \
-    va_start(arguments, flags);                                                                \
-    mode = va_arg(arguments, mode_t);                                                          \
-    va_end(arguments);                                                                         \
-  }                                                                                            \
-  REAL(name);                                                                                  \
-  const struct verdict verdict = judge_path(flags & O_CREAT ? CREATE : OPEN, path, NULL);      \
-  REFUSE(-1);                                                                                  \
+#define OPENING(name, directory, ...)                                                     \
+  mode_t mode = 0;                                                                        \
+  if (flags & (O_CREAT | __O_TMPFILE)) {                                                  \
+    va_list arguments;                                                                    \
+    va_start(arguments, flags);                                                           \
+    mode = va_arg(arguments, mode_t);                                                     \
+    va_end(arguments);                                                                    \
+  }                                                                                       \
+  REAL(name);                                                                             \
+  const struct verdict verdict = judge_path(flags & O_CREAT ? CREATE : OPEN, path, NULL); \
+  REFUSE(-1);                                                                             \
   FINISH(real(__VA_ARGS__, flags, mode))
 
 int open(const char* path, int flags, ...) { OPENING(open, AT_FDCWD, path); }
@@ -257,10 +260,10 @@ int open64(const char* path, int flags, ...) { OPENING(open64, AT_FDCWD, path); 
 int openat(int directory, const char* path, int flags, ...) { OPENING(openat, directory, directory, path); }
 int openat64(int directory, const char* path, int flags, ...) { OPENING(openat64, directory, directory, path); }
 
-#define OPENING_STREAM(name)                                                              \
-  REAL(name);                                                                             \
-  const struct verdict verdict = judge_path(mode[0] == 'r' ? OPEN : CREATE, path, NULL);  \
-  REFUSE(NULL);                                                                           \
+#define OPENING_STREAM(name)                                                             \
+  REAL(name);                                                                            \
+  const struct verdict verdict = judge_path(mode[0] == 'r' ? OPEN : CREATE, path, NULL); \
+  REFUSE(NULL);                                                                          \
   FINISH(real(path, mode))
 
 FILE* fopen(const char* path, const char* mode) { OPENING_STREAM(fopen); }
@@ -286,10 +289,10 @@ ssize_t writev(int file, const struct iovec* vectors, int count) {
   FINISH(real(file, &first, 1));
 }
 
-#define WRITING_AT(name)                                            \
-  REAL(name);                                                       \
-  const struct verdict verdict = judge_file(PWRITE, file, bytes);   \
-  REFUSE(-1);                                                       \
+#define WRITING_AT(name)                                          \
+  REAL(name);                                                     \
+  const struct verdict verdict = judge_file(PWRITE, file, bytes); \
+  REFUSE(-1);                                                     \
   FINISH(real(file, data, verdict.bytes, offset))
 
 ssize_t pwrite(int file, const void* data, size_t bytes, off_t offset) { WRITING_AT(pwrite); }
@@ -302,19 +305,29 @@ ssize_t read(int file, void* data, size_t bytes) {
   FINISH(real(file, data, verdict.bytes));
 }
 
-#define READING_AT(name)                                           \
-  REAL(name);                                                      \
-  const struct verdict verdict = judge_file(PREAD, file, bytes);   \
-  REFUSE(-1);                                                      \
+// A stream ends early only at the end of its file, so nothing is cut here.
+#define READING_STREAM(name)                                          \
+  REAL(name);                                                         \
+  const struct verdict verdict = judge_file(READ, fileno(stream), 0); \
+  REFUSE(0);                                                          \
+  FINISH(real(data, size, count, stream))
+
+size_t fread(void* data, size_t size, size_t count, FILE* stream) { READING_STREAM(fread); }
+size_t fread_unlocked(void* data, size_t size, size_t count, FILE* stream) { READING_STREAM(fread_unlocked); }
+
+#define READING_AT(name)                                         \
+  REAL(name);                                                    \
+  const struct verdict verdict = judge_file(PREAD, file, bytes); \
+  REFUSE(-1);                                                    \
   FINISH(real(file, data, verdict.bytes, offset))
 
 ssize_t pread(int file, void* data, size_t bytes, off_t offset) { READING_AT(pread); }
 ssize_t pread64(int file, void* data, size_t bytes, off64_t offset) { READING_AT(pread64); }
 
-#define ON_FILE(name, call, size, refusal, ...)                  \
-  REAL(name);                                                    \
-  const struct verdict verdict = judge_file(call, file, size);   \
-  REFUSE(refusal);                                               \
+#define ON_FILE(name, call, size, refusal, ...)                \
+  REAL(name);                                                  \
+  const struct verdict verdict = judge_file(call, file, size); \
+  REFUSE(refusal);                                             \
   FINISH(real(__VA_ARGS__))
 
 int fsync(int file) { ON_FILE(fsync, FSYNC, 0, -1, file); }
@@ -344,10 +357,10 @@ void* mmap64(void* address, size_t bytes, int protection, int flags, int file, o
   ON_FILE(mmap64, MAP, 0, MAP_FAILED, address, bytes, protection, flags, file, offset);
 }
 
-#define ON_PATH(name, call, path, other, ...)                       \
-  REAL(name);                                                       \
-  const struct verdict verdict = judge_path(call, path, other);     \
-  REFUSE(-1);                                                       \
+#define ON_PATH(name, call, path, other, ...)                   \
+  REAL(name);                                                   \
+  const struct verdict verdict = judge_path(call, path, other); \
+  REFUSE(-1);                                                   \
   FINISH(real(__VA_ARGS__))
 
 int rename(const char* from, const char* to) { ON_PATH(rename, RENAME, from, to, from, to); }
@@ -356,5 +369,7 @@ int renameat(int from_directory, const char* from, int to_directory, const char*
 }
 int link(const char* from, const char* to) { ON_PATH(link, LINK, from, to, from, to); }
 int unlink(const char* path) { ON_PATH(unlink, UNLINK, path, NULL, path); }
-int unlinkat(int directory, const char* path, int flags) { ON_PATH(unlinkat, UNLINK, path, NULL, directory, path, flags); }
+int unlinkat(int directory, const char* path, int flags) {
+  ON_PATH(unlinkat, UNLINK, path, NULL, directory, path, flags);
+}
 int mkdir(const char* path, mode_t mode) { ON_PATH(mkdir, MKDIR, path, NULL, path, mode); }

@@ -108,8 +108,11 @@ def build(directory: Path | None = None) -> Path:
     # Compiled beside and renamed, so that two who build at once do not meet.
     handle, unfinished = tempfile.mkstemp(dir=kept, suffix=".so")
     os.close(handle)
-    subprocess.run([compiler, *_FLAGS, "-o", unfinished, str(SOURCE), "-ldl"], check=True)
-    Path(unfinished).replace(library)
+    try:
+        subprocess.run([compiler, *_FLAGS, "-o", unfinished, str(SOURCE), "-ldl"], check=True)
+        Path(unfinished).replace(library)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
     return library
 
 
