@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState
 from prefixdb.catalog.manifest import BanManifest
@@ -17,17 +17,19 @@ from prefixdb.catalog.manifest import BanManifest
 class Directory:
     """Namespaces and bans as they are now. Thread-safe; ``apply`` makes one change visible as a whole."""
 
-    def __init__(self, records: Iterable[NamespaceRecord] = (), bans: Iterable[Ban] = ()) -> None:
+    def __init__(self, records: Sequence[NamespaceRecord] = (), bans: Sequence[Ban] = ()) -> None:
         self._lock = threading.Lock()
-        self._records: dict[int, NamespaceRecord] = {}
-        self._ids: list[int] = []
-        self._live_ids: list[int] = []
-        self._live_names: dict[str, int] = {}
-        self._dropped_names: dict[str, set[int]] = {}
+        self._records = {record.id: record for record in records}
+        self._ids = sorted(self._records)
+        live = [self._records[namespace_id] for namespace_id in self._ids if self._records[namespace_id].state.is_live]
+        self._live_ids = [record.id for record in live]
+        self._live_names = {record.name: record.id for record in live}
+        # Ids of dropped namespaces by name; made when somebody first asks for one, for there may be very many.
+        self._dropped_names: dict[str, set[int]] | None = None
         self._counts = dict.fromkeys(NamespaceState, 0)
+        for record in self._records.values():
+            self._counts[record.state] += 1
         self._bans = BanManifest(bans)
-        for record in sorted(records, key=lambda record: record.id):
-            self._put(record)
 
     def get(self, namespace_id: int) -> NamespaceRecord | None:
         """Return the record, or None. One dict look-up, no lock."""
@@ -41,7 +43,7 @@ class Directory:
             live = self._live_names.get(ref)
             if live is not None:
                 return self._records[live]
-            dropped = self._dropped_names.get(ref)
+            dropped = self._dropped_by_name().get(ref)
             if not dropped:
                 return None
             return self._records[max(dropped, key=self._dropped_at)]
@@ -109,7 +111,7 @@ class Directory:
         self._records[record.id] = record
         if record.state.is_live:
             self._live_names[record.name] = record.id
-        else:
+        elif self._dropped_names is not None:
             self._dropped_names.setdefault(record.name, set()).add(record.id)
 
     def _index_live(self, record: NamespaceRecord, *, was_live: bool) -> None:
@@ -123,10 +125,20 @@ class Directory:
             # A name may have gone to another namespace only after this one was dropped, so this entry is its own.
             self._live_names.pop(record.name, None)
             return
+        if self._dropped_names is None:
+            return
         dropped = self._dropped_names[record.name]
         dropped.discard(record.id)
         if not dropped:
             del self._dropped_names[record.name]
+
+    def _dropped_by_name(self) -> dict[str, set[int]]:
+        if self._dropped_names is None:
+            self._dropped_names = {}
+            for record in self._records.values():
+                if not record.state.is_live:
+                    self._dropped_names.setdefault(record.name, set()).add(record.id)
+        return self._dropped_names
 
     def _dropped_at(self, namespace_id: int) -> tuple[int, int]:
         ban = self._bans.get(namespace_id)

@@ -9,7 +9,9 @@ Nothing here reads or writes the store; the registry commits a ``Change`` under 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from prefixdb.catalog import load, schema
 from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState, ReclaimPhase, ReclaimReport

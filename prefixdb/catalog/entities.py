@@ -3,6 +3,9 @@
 No behaviour and no imports from the rest of the catalog, so that ``schema`` (bytes), ``policy`` (decisions) and the
 registry can all speak of the same things. The integer values of the enums equal those of ``prefixdb.v1`` and are stored
 on disk; they never change meaning.
+
+Namespaces and bans are msgspec structs, for there may be hundreds of thousands: made four times as fast as dataclasses,
+and left out of every pass of the garbage collector. Change them with ``msgspec.structs.replace``.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 DEFAULT_NAMESPACE_ID = 0
 """The namespace that always exists, home of the cluster's guardians and of the catalog."""
@@ -75,8 +80,7 @@ class Group:
     rules: tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceRecord:
+class NamespaceRecord(msgspec.Struct, frozen=True, gc=False):
     """One namespace as its row in the catalog says.
 
     incarnation: version of the commit that created this issue of the id; tokens carry it.
@@ -94,8 +98,7 @@ class NamespaceRecord:
     row_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ban:
+class Ban(msgspec.Struct, frozen=True, gc=False):
     """One record of the ban manifest.
 
     prior_state, prior_reason: what an unban gives back.

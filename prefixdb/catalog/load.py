@@ -51,14 +51,8 @@ def load_directory(store: Store) -> Directory:
     Raises:
         DataLossError: CORRUPTION, records are damaged or contradict each other.
     """
-    records = [
-        schema.decode_namespace(schema.split_id(record_key)[0], row)
-        for record_key, row in schema.rows_of(store, schema.catalog_span(Tag.NAMESPACE))
-    ]
-    bans = [
-        schema.decode_ban(schema.split_id(record_key)[0], row)
-        for record_key, row in schema.rows_of(store, schema.catalog_span(Tag.BAN))
-    ]
+    records = [schema.decode_namespace(*found) for found in schema.rows_by_id(store, Tag.NAMESPACE)]
+    bans = [schema.decode_ban(*found) for found in schema.rows_by_id(store, Tag.BAN)]
     names = {
         record_key.decode(errors="backslashreplace"): schema.Fields(row.payload).integer("id")
         for record_key, row in schema.rows_of(store, schema.catalog_span(Tag.NAME))
@@ -122,15 +116,21 @@ def _create_catalog(store: Store, now_ms: int) -> None:
 
 
 def _check_consistent(records: list[NamespaceRecord], bans: list[Ban], names: dict[str, int]) -> None:
-    by_id = {record.id: record for record in records}
-    if DEFAULT_NAMESPACE_ID not in by_id:
+    if not records or records[0].id != DEFAULT_NAMESPACE_ID:
         raise error(Reason.CORRUPTION, "Namespace 0 has no record; restore a backup.")
-    dropped = {record.id for record in records if not record.state.is_live}
-    if dropped != {ban.namespace_id for ban in bans}:
+    live: dict[str, int] = {}
+    dropped: dict[int, NamespaceRecord] = {}
+    for record in records:
+        if record.state < NamespaceState.BANNED:
+            live[record.name] = record.id
+        else:
+            dropped[record.id] = record
+    if dropped.keys() != {ban.namespace_id for ban in bans}:
         raise error(Reason.CORRUPTION, "The ban manifest and the namespace records disagree; restore a backup.")
-    if names != {record.name: record.id for record in records if record.state.is_live}:
+    if names != live:
         raise error(Reason.CORRUPTION, "The name index and the namespace records disagree; restore a backup.")
     for ban in bans:
+        record = dropped[ban.namespace_id]
         state = NamespaceState.RECLAIMED if ban.reclaimed_at_ms else NamespaceState.BANNED
-        if by_id[ban.namespace_id].state is not state or by_id[ban.namespace_id].incarnation != ban.incarnation:
+        if record.state is not state or record.incarnation != ban.incarnation:
             raise error(Reason.CORRUPTION, "A ban and its namespace record disagree; restore a backup.")

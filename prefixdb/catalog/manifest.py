@@ -8,7 +8,7 @@ restore never brings a dropped namespace back.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from prefixdb.catalog.entities import Ban, NamespaceRecord, ReclaimPhase, ReclaimReport
 
@@ -25,13 +25,13 @@ class BanManifest:
     Not thread-safe: the registry holds its view lock around every call and hands out copies.
     """
 
-    def __init__(self, bans: Iterable[Ban] = ()) -> None:
-        self._bans: dict[int, Ban] = {}
-        self._graces: list[tuple[int, int]] = []
+    def __init__(self, bans: Sequence[Ban] = ()) -> None:
+        undone = sorted((ban for ban in bans if not ban.reclaimed_at_ms), key=_turn)
+        self._bans = {ban.namespace_id: ban for ban in bans}
         self._due: dict[int, Ban] = {}
-        self._begun: dict[int, Ban] = {}
-        for ban in sorted(bans, key=_turn):
-            self.put(ban)
+        self._begun = {ban.namespace_id: ban for ban in undone if ban.reclaim_started_at_ms}
+        # In order, so it is a heap.
+        self._graces = [(ban.reclaim_after_ms, ban.namespace_id) for ban in undone if not ban.reclaim_started_at_ms]
 
     def get(self, namespace_id: int) -> Ban | None:
         """Return the namespace's ban, done or not."""

@@ -20,7 +20,8 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from prefixdb import limits
 from prefixdb.catalog import dropping, load, schema

@@ -40,18 +40,20 @@ import struct
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from msgspec import UnsetType
+
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     Ban,
     Group,
     Guardian,
     NamespaceRecord,
-    NamespaceState,
     ReclaimPhase,
     ReclaimReport,
     Rule,
     ServiceTokenRecord,
 )
+from prefixdb.catalog.typed import ban_fields, namespace_fields
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span, split_system_key, system_key, system_span
 from prefixdb.records import decode_record, encode_record
@@ -165,6 +167,20 @@ def rows_of(store: Store, span: Span, *, keys_only: bool = False) -> Iterator[tu
         cursor.close()
 
 
+def rows_by_id(store: Store, tag: Tag) -> Iterator[tuple[int, Row]]:
+    """Yield (namespace id, row) of every record of a tag whose record key is an id, by id. Made for very many."""
+    cursor = store.open_cursor(catalog_span(tag))
+    head = len(catalog_key(tag))
+    try:
+        while rows := cursor.fetch(_SCAN_ROWS, _SCAN_BYTES):
+            for row in rows:
+                if len(row.key) != head + _ID.size:
+                    raise _damaged()
+                yield int.from_bytes(row.key[head:]), row
+    finally:
+        cursor.close()
+
+
 # --- records -------------------------------------------------------------------------------------------------------
 
 
@@ -177,10 +193,6 @@ class Fields:
 
     def __init__(self, payload: bytes) -> None:
         self._fields = decode_record(payload)
-
-    def has(self, name: str) -> bool:
-        """Return whether the record carries the field."""
-        return name in self._fields
 
     def integer(self, name: str) -> int:
         """Return an integer field, 0 .. 2^64-1."""
@@ -207,13 +219,6 @@ class Fields:
         if not all(type(value) is str for value in values):
             raise _damaged()
         return tuple(values)
-
-    def text_map(self, name: str) -> dict[str, str]:
-        """Return a map of texts."""
-        values = self._typed(name, dict)
-        if not all(type(key) is str and type(value) is str for key, value in values.items()):
-            raise _damaged()
-        return values
 
     def items(self, name: str) -> list[Any]:
         """Return a list whose entries the caller checks."""
@@ -243,16 +248,16 @@ def encode_namespace(record: NamespaceRecord, *, creating: bool = False) -> byte
 
 def decode_namespace(namespace_id: int, row: Row) -> NamespaceRecord:
     """Return the namespace that a row describes."""
-    fields = Fields(row.payload)
+    fields = namespace_fields(row.payload)
     return NamespaceRecord(
         id=namespace_id,
-        name=fields.text("name"),
-        state=_state(fields.integer("state")),
-        incarnation=fields.integer("incarnation") if fields.has("incarnation") else row.version,
-        labels=fields.text_map("labels"),
-        created_at_ms=fields.integer("created_at_ms"),
-        updated_at_ms=fields.integer("updated_at_ms"),
-        state_reason=fields.text("reason"),
+        name=fields.name,
+        state=fields.state,
+        incarnation=row.version if isinstance(fields.incarnation, UnsetType) else fields.incarnation,
+        labels=fields.labels,
+        created_at_ms=fields.created_at_ms,
+        updated_at_ms=fields.updated_at_ms,
+        state_reason=fields.reason,
         row_version=row.version,
     )
 
@@ -279,21 +284,21 @@ def encode_ban(ban: Ban) -> bytes:
 
 def decode_ban(namespace_id: int, row: Row) -> Ban:
     """Return the ban that a row describes."""
-    fields = Fields(row.payload)
+    fields = ban_fields(row.payload)
     return Ban(
         namespace_id=namespace_id,
-        incarnation=fields.integer("incarnation"),
-        name=fields.text("name"),
-        banned_at_ms=fields.integer("banned_at_ms"),
-        by=fields.text("by"),
-        reason=fields.text("reason"),
-        reclaim_after_ms=fields.integer("reclaim_after_ms"),
-        prior_state=_state(fields.integer("prior_state")),
-        prior_reason=fields.text("prior_reason"),
-        reclaim_started_at_ms=fields.integer("started_at_ms"),
-        bytes_before=fields.integer("bytes_before"),
-        rows_before=fields.integer("rows_before"),
-        reclaimed_at_ms=fields.integer("reclaimed_at_ms"),
+        incarnation=fields.incarnation,
+        name=fields.name,
+        banned_at_ms=fields.banned_at_ms,
+        by=fields.by,
+        reason=fields.reason,
+        reclaim_after_ms=fields.reclaim_after_ms,
+        prior_state=fields.prior_state,
+        prior_reason=fields.prior_reason,
+        reclaim_started_at_ms=fields.started_at_ms,
+        bytes_before=fields.bytes_before,
+        rows_before=fields.rows_before,
+        reclaimed_at_ms=fields.reclaimed_at_ms,
     )
 
 
@@ -394,12 +399,6 @@ def _rule(entry: Any) -> Rule:
     if type(read) is not bool or type(write) is not bool:
         raise _damaged()
     return Rule(database, prefix, read, write)
-
-
-def _state(number: int) -> NamespaceState:
-    if number not in NamespaceState._value2member_map_:
-        raise _damaged()
-    return NamespaceState(number)
 
 
 def _damaged() -> Exception:

@@ -6,11 +6,10 @@ run against a model of a few lines; damage and a newer format are written into t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import NamespaceState

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from prefixdb import limits
@@ -226,7 +227,7 @@ def test_a_banned_number_is_refused_even_when_its_rows_are_gone_already(registry
 def test_a_row_that_something_else_changed_is_never_overwritten(registry, store):
     record = registry.create("acme")
     key = schema.namespace_key(record.id)
-    foreign = schema.encode_namespace(replace(record, labels={"by": "another"}))
+    foreign = schema.encode_namespace(msgspec.structs.replace(record, labels={"by": "another"}))
     store.commit(Commit((Put(key, foreign),)))
     assert reason_of(registry.ban, record.id, by="x") is Reason.INTERNAL
     assert store.get(key).payload == foreign and registry.get(record.id) == record

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from msgspec.structs import replace
 
 from prefixdb.catalog.entities import NamespaceState, ReclaimPhase
 from prefixdb.errors import DataLossError, OutcomeUnknownError, Reason, error
@@ -243,9 +244,7 @@ def test_one_whose_mark_is_refused_does_not_keep_the_others(bench):
     def meddle(_ids: tuple[int, ...]) -> None:
         """Make the registry's picture of one of them wrong."""
         del bench.store.before["withdrawn"]
-        bench.registry._directory._records[odd.id] = type(odd)(
-            **{name: getattr(odd, name) for name in odd.__slots__} | {"row_version": 1}
-        )
+        bench.registry._directory._records[odd.id] = replace(odd, row_version=1)
 
     bench.store.before["withdrawn"] = meddle
     assert bench.reclaimer.run_once() is True
