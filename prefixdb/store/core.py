@@ -10,6 +10,7 @@ Lock order: commit lock, then the engine slot, then cursors. Reads of single row
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -23,7 +24,7 @@ from prefixdb.keycodec import Span
 from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatus
 from prefixdb.store.cursor import violation
-from prefixdb.store.directory import ForkGuard, StoreState
+from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState
 from prefixdb.store.engine import E, EngineCheck, EngineOpener, EngineOptions
 from prefixdb.store.faults import Doing, translate, translated
 from prefixdb.store.health import WriteHealth
@@ -95,6 +96,8 @@ class StoreCore(ABC, Generic[E]):
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._adopt(engine)
+        # What an ingest that was cut off has left is nobody's.
+        shutil.rmtree(directory.data_dir / INGEST_NAME, ignore_errors=True)
         self._fork_guard = ForkGuard(self._after_fork)
         self._housekeeper = threading.Thread(target=self._keep_house, name="prefixdb-store", daemon=True)
 
@@ -113,12 +116,20 @@ class StoreCore(ABC, Generic[E]):
         """Let every single read raise ``refusal()``."""
 
     @abstractmethod
-    def _unflushed_range_deletes(self) -> int:
-        """Return how many range tombstones wait in memory."""
+    def _range_deletes_in_memory(self, engine: E) -> int:
+        """Return how many range tombstones wait for a flush."""
 
     @abstractmethod
     def flush(self) -> None:
         """See ``Store.flush``."""
+
+    def _known_sequence(self, engine: E) -> int:
+        """Return the sequence number of the newest acknowledged write; the commit lock is held."""
+        return self._sequence
+
+    def _recover(self) -> None:
+        """Make writes possible again, or raise; the commit lock is held."""
+        self._reopen()
 
     # --- space -------------------------------------------------------------------------------------------------------
 
@@ -159,14 +170,15 @@ class StoreCore(ABC, Generic[E]):
 
     def checkpoint(self, target: Path) -> None:
         with self._commit_lock, self._slot.use() as engine:
-            self._directory.checkpoint(engine, target, self._sequence, self._clock.now_ms())
+            self._directory.checkpoint(engine, target, self._known_sequence(engine), self._clock.now_ms())
 
     def status(self) -> StoreStatus:
         with self._slot.use() as engine, translated(Doing.READ):
+            sequence = self._known_sequence(engine)
             memory = sum(map(engine.property_int, SIZE_PROPERTIES))
             rows = engine.property_int("rocksdb.estimate-num-keys")
             extra = {
-                "range_tombstones": str(self._unflushed_range_deletes()),
+                "range_tombstones": str(self._range_deletes_in_memory(engine)),
                 "open_cursors": str(len(self._cursors)),
                 "published_bans": str(len(self._banned)),
             }
@@ -177,7 +189,7 @@ class StoreCore(ABC, Generic[E]):
             engine=self._engine_name,
             durability=self._durability,
             writable=self._health.failure is None,
-            last_version=self._sequence,
+            last_version=sequence,
             disk_bytes=self._directory.disk_bytes(),
             memory_bytes=memory,
             rows_estimate=rows,
@@ -200,13 +212,17 @@ class StoreCore(ABC, Generic[E]):
         self._read_through_slot()
         self._end_cursors(lambda: error(Reason.READ_ONLY_STORE, "The store was reopened; start the scan again."))
         self._slot.interrupt()
-        failure = self._slot.exchange(lambda old: self._directory.reopen_engine(old, self._sequence))
+        failure = self._slot.exchange(self._exchanged)
         with self._slot.use() as engine:
             # More than we knew is possible: a write whose outcome was unknown turns out to be there.
             self._sequence = max(self._sequence, engine.last_sequence())
             self._adopt(engine)
         if failure is not None:
             raise failure
+
+    def _exchanged(self, old: E) -> tuple[E, PrefixdbError | None]:
+        self._sequence = self._known_sequence(old)
+        return self._directory.reopen_engine(old, self._sequence)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -232,7 +248,7 @@ class StoreCore(ABC, Generic[E]):
         try:
             with self._slot.use() as engine:
                 engine.flush()
-                self._directory.save(engine, self._sequence, self._clock.now_ms())
+                self._directory.save(engine, self._known_sequence(engine), self._clock.now_ms())
         except Exception:
             log.exception("the last flush failed; the next start replays the write-ahead log")
 
@@ -280,15 +296,19 @@ class StoreCore(ABC, Generic[E]):
     def _house_round(self) -> None:
         if self._health.failure is not None:
             with self._commit_lock:
-                self._health.try_recover(self._reopen)
+                self._health.try_recover(self._recover)
             return
-        if self._unflushed_range_deletes() >= RANGE_TOMBSTONES_MAX:
+        with self._slot.use() as engine:
+            tombstones = self._range_deletes_in_memory(engine)
+        if tombstones >= RANGE_TOMBSTONES_MAX:
             self.flush()
         self._directory.save_if_due(self._observe, self._clock.now_ms())
 
     def _observe(self) -> StoreState:
         with self._commit_lock, self._slot.use() as engine:
-            return self._directory.observe(engine, self._sequence, self._clock.now_ms())
+            # The number first: the files looked at afterwards hold at least what it counts.
+            sequence = self._known_sequence(engine)
+            return self._directory.observe(engine, sequence, self._clock.now_ms())
 
     def _after_fork(self) -> None:
         def refusal() -> BaseException:

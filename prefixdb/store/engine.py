@@ -8,6 +8,7 @@ state is kept by the store above.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,19 @@ class EngineOptions:
     compaction_bytes_per_second: int = 0
 
 
+def max_open_files() -> int:
+    """Return how many files an engine may hold open: half of what the process may, so that connections find
+    descriptors too. The rest is opened on demand."""
+    soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(64, min(soft_limit // 2, 8_192))
+
+
 class LiveFile(NamedTuple):
-    """One table file of the current version. ``first_key`` and ``last_key`` are both inside the file."""
+    """One table file of the current version. ``first_key`` and ``last_key`` are both inside the file.
+
+    ``entries`` and ``deletions`` are 0 where the engine has not looked yet: when it opens a directory it looks into the
+    first twenty files. No file is without entries.
+    """
 
     name: str
     size: int
@@ -132,6 +144,29 @@ class RowEngine(Engine, Protocol):
 
     def write(self, batch: Batch) -> None:
         """Apply a batch atomically; with ``EngineOptions.sync`` it is on disk on return. Never waits out a stall."""
+
+
+class FilterEngine(Engine, Protocol):
+    """An engine whose compactions drop published namespaces, and that can look beneath what iterators show."""
+
+    def delete_files(self, spans: Sequence[tuple[bytes, bytes]]) -> int:
+        """Remove the table files below level 0 that lie wholly inside a span."""
+
+    def has_any_version(self, begin: bytes, end: bytes) -> bool:
+        """Return whether anything with a key of the half-open span is stored, in files or memory: deleted and
+        overwritten rows and the tombstones of single rows too."""
+
+    def range_deletes(self, begin: bytes, end: bytes) -> int:
+        """Return how many range tombstones are in the table files that overlap the span."""
+
+    def unflushed_range_deletes(self) -> int:
+        """Return how many range tombstones wait in memory."""
+
+    def approximate_bytes(self, begin: bytes, end: bytes) -> int:
+        """Return about how many bytes of files and memory the span takes, in whole blocks."""
+
+    def namespace_size(self, namespace_id: int) -> tuple[int, int, bool]:
+        """Return (rows, raw bytes) in table files by their own bookkeeping, and whether all of them had it."""
 
 
 E = TypeVar("E", bound=Engine)

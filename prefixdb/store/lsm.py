@@ -44,9 +44,7 @@ class LsmStore(StoreCore[RowEngine]):
     ) -> None:
         self._tombstones = 0
         super().__init__(directory, engine, clock, options)
-        self._space = LsmSpace(
-            directory.engine_dir, self._slot, self._open_raw, self.commit, self._unflushed_range_deletes
-        )
+        self._space = LsmSpace(directory.engine_dir, self._slot, self._open_raw, self.commit, lambda: self._tombstones)
         self._housekeeper.start()
 
     # --- reads -----------------------------------------------------------------------------------------------------
@@ -107,7 +105,7 @@ class LsmStore(StoreCore[RowEngine]):
     def commit_many(self, commits: Sequence[Commit]) -> list[CommitResult]:
         with self._commit_lock:
             self._slot.check()
-            if self._health.failure is not None and not self._health.try_recover(self._reopen):
+            if self._health.failure is not None and not self._health.try_recover(self._recover):
                 raise self._health.refusal()
             with self._slot.use() as engine:
                 return self._commit_locked(engine, commits)
@@ -178,9 +176,6 @@ class LsmStore(StoreCore[RowEngine]):
         with self._commit_lock:
             self._tombstones -= flushed
 
-    def _unflushed_range_deletes(self) -> int:
-        return self._tombstones
-
     # --- what the core asks for --------------------------------------------------------------------------------------
 
     def _adopt(self, engine: RowEngine) -> None:
@@ -200,6 +195,9 @@ class LsmStore(StoreCore[RowEngine]):
             raise refusal()
 
         self._read = refuse
+
+    def _range_deletes_in_memory(self, engine: RowEngine) -> int:
+        return self._tombstones
 
     def _open_raw(self, span: Span) -> LsmCursor:
         return self.open_cursor(span, raw=True)

@@ -8,7 +8,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, cast
@@ -275,6 +275,12 @@ class NoEngine:
     def last_sequence(self) -> int:
         """Return 0: nothing is known."""
         return 0
+
+    def publish_bans(self, namespace_ids: Sequence[int]) -> None:
+        """Do nothing: there is nothing to drop."""
+
+    def set_expiry_horizon(self, expires_before_ms: int) -> None:
+        """Do nothing: there is nothing to drop."""
 
     def cancel_background(self) -> None:
         """Do nothing: there is no background work."""

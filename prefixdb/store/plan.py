@@ -53,6 +53,28 @@ def namespace_of_span(span: Span) -> int:
         return -1
 
 
+def bytes_on_disk(files: Sequence[LiveFile], span: Span, rows: int, row_bytes: float) -> int:
+    """Estimate what a span takes.
+
+    Args:
+        files: the files that may hold something of it.
+        span: the span.
+        rows: how many rows it has, in files and in memory.
+        row_bytes: how many bytes one of them has in itself.
+    """
+    inside = [file for file in files if is_inside(file, span)]
+    size = sum(file.size for file in inside)
+    if not all(file.entries for file in inside):
+        return size
+    elsewhere = max(0, rows - sum(max(0, file.entries - file.deletions) for file in inside))
+    # Rows in shared files or in memory: as large as the rows of the shared files are there, but not larger than they
+    # are in themselves.
+    shared = [file for file in files if file.entries and not is_inside(file, span)]
+    if shared:
+        row_bytes = min(row_bytes, sum(file.size for file in shared) / sum(file.entries for file in shared))
+    return size + round(elsewhere * row_bytes)
+
+
 class FileIndex:
     """Live files by level, for look-ups by span. Below level 0 the files of a level do not overlap. Immutable."""
 
@@ -64,6 +86,10 @@ class FileIndex:
             level.sort(key=attrgetter("first_key"))
         self._levels = by_level
         self._bottom = max(by_level, default=0)
+
+    def names(self) -> set[str]:
+        """Return the names of all files."""
+        return {file.name for level in self._levels.values() for file in level}
 
     def overlapping(self, span: Span) -> list[LiveFile]:
         """Return the files of all levels that may hold something of the span."""

@@ -161,7 +161,6 @@ class SpaceKeeper(Generic[E]):
             index = FileIndex(engine.live_files())
             for each in batch.values():
                 each.begin(index.overlapping(each.span), logs)
-                each.advance("deleting")
             self._drop_files(engine, [each.span for each in batch.values()])
             files = engine.live_files()
             live = {file.name for file in files}
@@ -255,6 +254,10 @@ class SpaceKeeper(Generic[E]):
             live = {file.name for file in engine.live_files()}
         _, tables, logs = engine_files(self._engine_dir)
         return (tables.keys() | logs.keys()) - live
+
+    def forget(self, span: Span) -> None:
+        """Forget a finished reclaim of the namespace that owns the span."""
+        self._passes.pop(namespace_of(span.begin), None)
 
     def note_writes(self, commits: Iterable[Commit]) -> None:
         """Forget finished reclaims of namespaces that are written again; called with each write."""

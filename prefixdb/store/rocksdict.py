@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +23,7 @@ from prefixdb.limits import KIB, MIB
 from prefixdb.store.commit import Batch
 from prefixdb.store.core import is_synced
 from prefixdb.store.directory import leak
-from prefixdb.store.engine import EngineOptions, IteratorHandle, LiveFile
+from prefixdb.store.engine import EngineOptions, IteratorHandle, LiveFile, max_open_files
 from prefixdb.store.lsm import LsmStore
 
 log = logging.getLogger("prefixdb.store")
@@ -221,9 +220,7 @@ def _database_options(wanted: EngineOptions) -> Any:
     options.set_bytes_per_sync(1 * MIB)
     options.set_compaction_readahead_size(2 * MIB)
 
-    # Half of what the process may open, so that connections find descriptors too; the rest is opened on demand.
-    soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    options.set_max_open_files(max(64, min(soft_limit // 2, 8_192)))
+    options.set_max_open_files(max_open_files())
     # The MANIFEST is read at every start; a small one keeps that fast.
     options.set_max_manifest_file_size(16 * MIB)
     options.set_max_log_file_size(4 * MIB)

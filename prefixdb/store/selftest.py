@@ -66,9 +66,9 @@ def _check_bounds(engine: RowEngine) -> None:
     span = namespace_span(_OURS)
     for _ in range(_CHURNED_SCANS):
         if len(_walk(engine, Span(span.begin, _copy(span.end)))) != _ROWS:
-            _fail("a scan left its range or lost rows")
+            fail("a scan left its range or lost rows")
         if len(_walk(engine, Span(span.begin, _copy(span.end)), reverse=True)) != _ROWS:
-            _fail("a reverse scan left its range or lost rows")
+            fail("a reverse scan left its range or lost rows")
     # A cursor whose engine iterator runs further than the cursor's own span must notice the first foreign key.
     try:
         _walk(engine, span, bound=namespace_span(_FOREIGN).end)
@@ -76,7 +76,7 @@ def _check_bounds(engine: RowEngine) -> None:
         if noticed.reason is not Reason.INTERNAL:
             raise
     else:
-        _fail("a foreign row passed the check of keys")
+        fail("a foreign row passed the check of keys")
 
 
 def _check_view(engine: RowEngine) -> None:
@@ -86,7 +86,7 @@ def _check_view(engine: RowEngine) -> None:
         batch.put(data_key(_OURS, 0, b"later"), encode_value(b"", 2))
         engine.write(batch)
         if cursor.count(10 * _ROWS) != _ROWS:
-            _fail("a cursor sees rows written after it was opened")
+            fail("a cursor sees rows written after it was opened")
     finally:
         cursor.close()
 
@@ -98,14 +98,14 @@ def _check_ranges(engine: RowEngine) -> None:
     except InvalidArgumentError:
         pass
     else:
-        _fail("an inverted range was accepted")
+        fail("an inverted range was accepted")
     batch = engine.new_batch()
     batch.delete_range(begin, begin + b"z")
     batch.put(begin, encode_value(b"x", 3))
     before = engine.last_sequence()
     engine.write(batch)
     if engine.last_sequence() != before + 2 or engine.get(begin) is None:
-        _fail("a range delete in a batch is counted or applied in a way that was not expected")
+        fail("a range delete in a batch is counted or applied in a way that was not expected")
 
 
 def _check_damage(opener: RowEngineOpener, path: Path) -> None:
@@ -120,7 +120,7 @@ def _check_damage(opener: RowEngineOpener, path: Path) -> None:
         if noticed.reason is not Reason.CORRUPTION:
             raise
     else:
-        _fail("a damaged block shortened a scan without an error")
+        fail("a damaged block shortened a scan without an error")
     finally:
         engine.close()
 
@@ -147,5 +147,6 @@ def _copy(key: bytes) -> RowKey:
     return RowKey(bytes(bytearray(key)))
 
 
-def _fail(finding: str) -> NoReturn:
+def fail(finding: str) -> NoReturn:
+    """Raise the error that a self-test ends with."""
     raise error(Reason.INTERNAL, f"The storage engine's self-test failed: {finding}. The store does not start on it.")

@@ -25,7 +25,7 @@ from prefixdb.store.cursor import LsmCursor
 from prefixdb.store.directory import engine_files
 from prefixdb.store.engine import Engine, RowEngine
 from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
-from prefixdb.store.plan import FileIndex, is_inside, namespace_of_span, overlaps
+from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, namespace_of_span, overlaps
 from prefixdb.store.reclaiming import SpaceKeeper, Stop
 from prefixdb.store.slot import EngineSlot
 
@@ -55,20 +55,9 @@ class LsmSpace(SpaceKeeper[RowEngine]):
         walked, walked_bytes = self._walk(span, exact_rows_max, stop)
         with self._slot.use() as engine, translated(Doing.READ):
             files = FileIndex(engine.live_files()).overlapping(span)
-        inside = [file for file in files if is_inside(file, span)]
-        inside_rows = sum(max(0, file.entries - file.deletions) for file in inside)
+        inside_rows = sum(max(0, file.entries - file.deletions) for file in files if is_inside(file, span))
         rows = walked if walked < exact_rows_max else max(walked, inside_rows)
-        elsewhere = max(0, rows - inside_rows)
-        if not elsewhere:
-            return SpanSize(sum(file.size for file in inside), rows)
-        # Rows in shared files or in memory: as large as the rows of the shared files are there, but not larger than
-        # they are in themselves.
-        row_bytes = walked_bytes / walked
-        shared_rows = sum(file.entries for file in files) - sum(file.entries for file in inside)
-        if shared_rows:
-            shared_bytes = sum(file.size for file in files) - sum(file.size for file in inside)
-            row_bytes = min(row_bytes, shared_bytes / shared_rows)
-        return SpanSize(sum(file.size for file in inside) + round(elsewhere * row_bytes), rows)
+        return SpanSize(bytes_on_disk(files, span, rows, walked_bytes / walked if walked else 0.0), rows)
 
     def prove_empty(self, span: Span) -> Emptiness:
         """See ``Store.prove_empty``."""
@@ -85,7 +74,8 @@ class LsmSpace(SpaceKeeper[RowEngine]):
         for file in live:
             if not overlaps(file, span):
                 continue
-            may_hide = file.name in former if former is not None else file.deletions > 0
+            # A file the engine has not looked into since the opening is taken to have deletions.
+            may_hide = file.name in former if former is not None else file.deletions > 0 or not file.entries
             if is_inside(file, span) or may_hide:
                 found += file.size
         on_disk = (tables.keys() | logs.keys()) - {file.name for file in live}

@@ -1,0 +1,130 @@
+"""Loading sorted rows into an empty span by files: past the log and the memtable, and not compacted again.
+
+The version all rows will have is reserved first, by an ordinary commit that rewrites the store's creation row: a number
+nobody else can have, on disk before the first file. Files are written in a folder of the data directory, so that
+bringing them in is a rename, and become visible together, between two batches of other writers. Whatever is cut off
+leaves files in that folder only; the next opening removes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from prefixdb.errors import Reason, error
+from prefixdb.keycodec import Span
+from prefixdb.limits import MIB
+from prefixdb.store.base import Commit, CommitResult, Condition, Cursor, Put
+from prefixdb.store.directory import INGEST_NAME
+from prefixdb.store.faults import Doing, disk_full, is_no_space, translated
+from prefixdb.store.opening import CREATION_KEY
+
+FILE_BYTES = 64 * MIB
+"""Keys and payloads of one file, the size compactions aim at: smaller ones would be merged, larger ones moved whole."""
+
+_numbers = itertools.count(1)
+
+
+class TableWriter(Protocol):
+    """Writes one sorted file; see ``prefixdb/_native/module.pyi``."""
+
+    def add(self, rows: Sequence[tuple[bytes, bytes, int]], version: int) -> None: ...
+    def finish(self) -> int: ...
+
+
+class IngestStore(Protocol):
+    """What an ingest needs of its store."""
+
+    def commit(self, commit: Commit) -> CommitResult: ...
+    def open_cursor(
+        self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False
+    ) -> Cursor: ...
+    def table_writer(self, path: Path) -> TableWriter: ...
+    def ingest(self, paths: Sequence[str], span: Span, guards: Sequence[Condition]) -> CommitResult | None: ...
+
+
+class NativeIngest:
+    """``prefixdb.store.base.Ingest`` by sorted files. Not thread-safe."""
+
+    def __init__(self, store: IngestStore, data_dir: Path, span: Span) -> None:
+        self._store = store
+        self._span = span
+        self._version = store.commit(Commit((Put(CREATION_KEY, b""),))).version
+        self._folder = data_dir / INGEST_NAME / f"{self._version}-{next(_numbers)}"
+        self._paths: list[str] = []
+        self._writer: TableWriter | None = None
+        self._file_bytes = 0
+        self._last_key = b""
+        self._ended = False
+        try:
+            self._folder.mkdir(mode=0o700, parents=True)
+        except OSError as failure:
+            raise (disk_full() if is_no_space(failure) else error(Reason.READ_ONLY_STORE)) from failure
+
+    def add(self, rows: Sequence[Put]) -> None:
+        self._check_open()
+        last = self._last_key
+        for row in rows:
+            # The first key may be the span's very begin, so "above the last" begins after the first row.
+            if not self._span.begin <= row.key < self._span.end or (last and row.key <= last):
+                raise ValueError("a key outside the span or not above the one before")
+            last = row.key
+        with translated(Doing.MAINTAIN):
+            for chunk in _chunks(rows):
+                self._add(chunk)
+        self._last_key = last
+
+    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+        self._check_open()
+        self._ended = True
+        try:
+            with translated(Doing.MAINTAIN):
+                self._end_file()
+            if self._paths:
+                return self._store.ingest(self._paths, self._span, guards)
+            return None if self._has_rows() else self._store.commit(Commit(guards=tuple(guards)))
+        finally:
+            self._clear()
+
+    def abort(self) -> None:
+        self._ended = True
+        self._clear()
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise RuntimeError("the ingest has ended")
+
+    def _add(self, rows: Sequence[Put]) -> None:
+        if self._writer is None:
+            path = self._folder / f"{len(self._paths):06d}.sst"
+            self._writer = self._store.table_writer(path)
+            self._paths.append(str(path))
+        self._writer.add(rows, self._version)
+        self._file_bytes += sum(len(row.key) + len(row.payload) for row in rows)
+        if self._file_bytes >= FILE_BYTES:
+            self._end_file()
+
+    def _end_file(self) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+            self._writer = None
+            self._file_bytes = 0
+
+    def _has_rows(self) -> bool:
+        cursor = self._store.open_cursor(self._span, keys_only=True, raw=True)
+        try:
+            return bool(cursor.fetch(1, 1))
+        finally:
+            cursor.close()
+
+    def _clear(self) -> None:
+        self._writer = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _chunks(rows: Sequence[Put]) -> list[Sequence[Put]]:
+    """Cut rows into chunks well below a file's size, so that files end near it."""
+    return [rows[first : first + 1_000] for first in range(0, len(rows), 1_000)]
