@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fmt lint type gen docs bench crash model clean
+.PHONY: help env demo test fmt lint type gen docs bench crash model sanitize clean
 
 BIN := .venv/bin
 ARGS ?=
+CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h tests/native/*.cc tests/native/*.h)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +24,12 @@ test: env ## run every test (ARGS="tests/store -x" runs fewer)
 fmt: env ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/clang-format -i $(CXX_FILES)
 
 lint: env ## look for mistakes in code, protos and imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	@$(BIN)/buf lint proto
 	@$(BIN)/lint-imports
 
@@ -49,6 +52,12 @@ crash: env ## kill a loaded server again and again and check what is left (ARGS=
 model: env ## long random run against the model (ARGS="--operations 100000")
 	@$(BIN)/python tools/crash/model.py $(ARGS)
 
+sanitize: env ## run the C++ tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+	@$(MAKE) --no-print-directory -C tests/native -j2 BUILD=asan
+	@$(MAKE) --no-print-directory -C tests/native check BUILD=asan
+	@$(MAKE) --no-print-directory -C tests/native -j2 BUILD=tsan
+	@$(MAKE) --no-print-directory -C tests/native check BUILD=tsan
+
 clean: ## remove what was built, the environment included
-	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv build dist tests/native/build prefixdb/_native/module.*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

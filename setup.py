@@ -32,7 +32,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"]
 
 # Each stands alone, so that the first that fails names what is missing.
 PROBES = [
-    ("a C++20 compiler", "g++", "#include <span>\nint main() { return static_cast<int>(std::span<int>().size()); }\n", []),
+    ("a C++20 compiler", "g++", "#include <span>\nint main() { return std::span<int>().empty() ? 0 : 1; }\n", []),
     ("Python's headers", "python3-dev", "#include <Python.h>\nint main() { return 0; }\n", []),
     (
         "RocksDB's headers, 7.8 or later",
@@ -88,10 +88,10 @@ def missing_part() -> str | None:
 
 def tell(message: str) -> None:
     """Say it where a person sees it: pip hides what a build that succeeds writes, but not the terminal itself."""
-    print(f"prefixdb: {message}", file=sys.stderr)
+    sys.stderr.write(f"prefixdb: {message}\n")
     if not sys.stderr.isatty():
         try:
-            with open("/dev/tty", "w", encoding="utf-8") as terminal:
+            with Path("/dev/tty").open("w", encoding="utf-8") as terminal:
                 terminal.write(f"\nprefixdb: {message}\n")
         except OSError:
             pass  # No terminal: a log has the line above, with `pip -v` at least.
