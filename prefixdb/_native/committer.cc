@@ -21,8 +21,10 @@ size_t ExpectedBytes(const CommitRequest& request) {
 
 }  // namespace
 
-Committer::Committer(rocksdb::DB* db, RangeDeleteCount* range_deletes, CommitterOptions options)
-    : db_(db), range_deletes_(range_deletes), options_(std::move(options)), thread_([this] { Loop(); }) {}
+Committer::Committer(rocksdb::DB* db, RangeDeleteCount* range_deletes, WriteHealth* health, CommitterOptions options)
+    : db_(db), range_deletes_(range_deletes), health_(health), options_(std::move(options)), thread_([this] {
+        Loop();
+      }) {}
 
 Committer::~Committer() { Stop(); }
 
@@ -59,16 +61,6 @@ Outcome Committer::Enqueue(Entry entry) {
   return {};
 }
 
-std::optional<std::string> Committer::failure() const {
-  const std::lock_guard lock(mutex_);
-  return failure_;
-}
-
-void Committer::ClearFailure() {
-  const std::lock_guard lock(mutex_);
-  failure_.reset();
-}
-
 void Committer::Stop() {
   const std::lock_guard one_at_a_time(stop_mutex_);
   {
@@ -83,7 +75,7 @@ void Committer::Loop() {
   std::vector<Entry> entries;
   while (Take(&entries)) {
     if (entries.front().job) {
-      const auto failed = failure();
+      const auto failed = health_->failure();
       entries.front().job(failed ? Outcome{Fault::kEngine, false, *failed} : Outcome{});
     } else {
       Write(entries);
@@ -126,7 +118,7 @@ bool Committer::Take(std::vector<Entry>* entries) {
 
 void Committer::Write(std::vector<Entry>& entries) {
   std::vector<Answer> answers(entries.size());
-  if (const auto failed = failure()) {
+  if (const auto failed = health_->failure()) {
     for (Answer& answer : answers) answer.outcome = {Fault::kEngine, false, *failed};
   } else {
     size_t expected = 0;
@@ -177,16 +169,14 @@ Outcome Committer::WriteBatch(rocksdb::WriteBatch* batch, const BatchPlanner& pl
   const rocksdb::Status status = db_->Write(options, batch);
   if (!status.ok()) {
     Outcome outcome = Outcome::Of(status);
-    if (!status.IsIncomplete()) {
-      const std::lock_guard lock(mutex_);
-      if (!failure_) failure_ = outcome.text;
-    }
+    if (!status.IsIncomplete()) health_->Fail(outcome.text);
     return outcome;
   }
   if (planner.range_deletes() > 0) range_deletes_->Add(planner.range_deletes(), planner.last_range_delete());
   if (db_->GetLatestSequenceNumber() != planner.sequence()) {
     // The versions just written are wrong, and every condition that compares them would be.
     const std::string text = "Internal: the engine counted a batch differently";
+    health_->Fail(text);
     options_.on_broken(text);
     return {Fault::kEngine, true, text};
   }

@@ -4,12 +4,9 @@
 // lone writer waits for nobody. Requests are planned in the order they came (planner.h). The batch is written without
 // waiting for a write stall: a stall is an answer ("Result incomplete: Write stall") for all of the batch.
 //
-// The first write error that is not a stall is remembered. Its batch gets it as it is, everything queued or submitted
-// later is answered with the same text and `attempted` false, until Resume succeeds. What that error means for the
-// rows:
-//
-// - RocksDB writes log, then memtable. A failed append leaves at most a torn record, a failed sync a whole one whose
-//   fate the disk decides; readers of this process see neither.
+// The first write error that is not a stall is remembered (write_health.h). Its batch gets it as it is; everything
+// queued or submitted later is answered with the same text and `attempted` false. RocksDB writes the log, syncs it,
+// then the memtable, so readers of this process never see a batch that failed.
 //
 // Not only batches run on the thread: jobs that must not meet a batch half way (ingesting files) do, between two.
 #pragma once
@@ -31,6 +28,7 @@
 #include "commit.h"
 #include "outcome.h"
 #include "range_delete_count.h"
+#include "write_health.h"
 
 namespace prefixdb {
 
@@ -44,8 +42,8 @@ struct CommitterOptions {
 // Thread-safe.
 class Committer {
  public:
-  // Both outlive the committer.
-  Committer(rocksdb::DB* db, RangeDeleteCount* range_deletes, CommitterOptions options);
+  // All outlive the committer.
+  Committer(rocksdb::DB* db, RangeDeleteCount* range_deletes, WriteHealth* health, CommitterOptions options);
   ~Committer();  // Stops.
   Committer(const Committer&) = delete;
   Committer& operator=(const Committer&) = delete;
@@ -56,10 +54,6 @@ class Committer {
 
   // Runs `job` on the committer's thread, between two batches, and waits for it.
   Outcome Run(std::function<Outcome()> job);
-
-  // Text of the first write error since the opening or the last ClearFailure.
-  std::optional<std::string> failure() const;
-  void ClearFailure();
 
   // Finishes the running batch or job, answers everything queued with Closed, ends the thread. Idempotent.
   void Stop();
@@ -83,13 +77,13 @@ class Committer {
 
   rocksdb::DB* const db_;
   RangeDeleteCount* const range_deletes_;
+  WriteHealth* const health_;
   const CommitterOptions options_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Entry> queue_;
   bool stopping_ = false;
-  std::optional<std::string> failure_;
 
   std::mutex stop_mutex_;
   std::thread thread_;

@@ -28,7 +28,9 @@ Outcome Store::Open(const std::string& path, const OpenOptions& options, std::sh
   const Shared shared;
   rocksdb::Options database = DatabaseOptions(options, shared);
   auto range_deletes = std::make_shared<RangeDeleteCount>();
+  auto health = std::make_shared<WriteHealth>();
   database.listeners.push_back(range_deletes);
+  database.listeners.push_back(health);
   if (env != nullptr) database.env = env;
   rocksdb::DB* opened = nullptr;
   rocksdb::Status status;
@@ -39,24 +41,25 @@ Outcome Store::Open(const std::string& path, const OpenOptions& options, std::sh
     status = rocksdb::DB::Open(database, path, &opened);
   }
   if (!status.ok()) return Outcome::Of(status);
-  store->reset(
-      new Store(options, shared, std::move(database), std::unique_ptr<rocksdb::DB>(opened), std::move(range_deletes)));
+  store->reset(new Store(options, shared, std::move(database), std::unique_ptr<rocksdb::DB>(opened),
+                         std::move(range_deletes), std::move(health)));
   return {};
 }
 
 Store::Store(OpenOptions options, Shared shared, rocksdb::Options database_options, std::unique_ptr<rocksdb::DB> db,
-             std::shared_ptr<RangeDeleteCount> range_deletes)
+             std::shared_ptr<RangeDeleteCount> range_deletes, std::shared_ptr<WriteHealth> health)
     : options_(std::move(options)),
       shared_(std::move(shared)),
       database_options_(std::move(database_options)),
       db_(std::move(db)),
-      range_deletes_(std::move(range_deletes)) {
+      range_deletes_(std::move(range_deletes)),
+      health_(std::move(health)) {
   if (options_.read_only) return;
   CommitterOptions wanted;
   wanted.sync = options_.sync;
   wanted.range_deletes_max = options_.range_deletes_max;
   wanted.on_broken = [this](const std::string& text) { Break(text); };
-  committer_ = std::make_unique<Committer>(db_.get(), range_deletes_.get(), std::move(wanted));
+  committer_ = std::make_unique<Committer>(db_.get(), range_deletes_.get(), health_.get(), std::move(wanted));
 }
 
 Store::~Store() {
@@ -179,16 +182,36 @@ Outcome Store::PutRaw(std::string_view key, std::string_view value) {
   });
 }
 
-std::optional<std::string> Store::failure() const { return committer_ ? committer_->failure() : std::nullopt; }
-
 Outcome Store::Resume() {
   const Use use = Enter();
   if (!use) return Refusal();
   Outcome refused = RefuseReadOnly();
   if (!refused.ok()) return refused;
-  Outcome resumed = Outcome::Of(db_->Resume());
-  if (resumed.ok()) committer_->ClearFailure();
-  return resumed;
+  const std::lock_guard one_at_a_time(resume_mutex_);
+  rocksdb::Status status = db_->Resume();
+  if (status.ok() && health_->failure()) status = BeginNewLog();
+  if (!status.ok()) return Outcome::Of(status);
+  health_->Clear();
+  return {};
+}
+
+// Resume begins a new log only when it has something to flush. With nothing in memory the old log would go on behind a
+// torn record, and RocksDB refuses to write to a file that has failed once. So something is put into memory, past the
+// log: a tombstone below every namespace. Nobody else writes meanwhile: the committer refuses while there is a failure.
+rocksdb::Status Store::BeginNewLog() {
+  std::unique_ptr<rocksdb::LogFile> log;
+  rocksdb::Status status = db_->GetCurrentWalFile(&log);
+  if (!status.ok()) return status;
+  const uint64_t failed_log = log->LogNumber();
+  rocksdb::WriteOptions options;
+  options.disableWAL = true;
+  options.no_slowdown = true;
+  status = db_->Delete(options, rocksdb::Slice("\0\0", 2));
+  // Still in recovery as far as RocksDB is concerned, which makes this flush leave the failed log behind.
+  if (status.ok()) status = db_->Resume();
+  if (status.ok()) status = db_->GetCurrentWalFile(&log);
+  if (status.ok() && log->LogNumber() == failed_log) status = rocksdb::Status::Aborted("no new log was begun");
+  return status;
 }
 
 // --- life

@@ -19,10 +19,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "commit.h"
@@ -35,6 +35,7 @@
 #include "table_writer.h"
 #include "use_count.h"
 #include "value_codec.h"
+#include "write_health.h"
 
 namespace prefixdb {
 
@@ -78,7 +79,10 @@ class Store {
   // Writes one stored value, synced.
   Outcome PutRaw(std::string_view key, std::string_view value);
   uint64_t unflushed_range_deletes() const noexcept { return range_deletes_->value(); }
-  std::optional<std::string> failure() const;
+  // Text of the first error since which writes are refused; see write_health.h.
+  std::optional<std::string> failure() const { return health_->failure(); }
+  // Recovers in place from a full disk, when there is space again; not ok when that is not possible (yet), or when only
+  // closing and opening again helps. Cursors live on.
   Outcome Resume();
 
   // --- bans
@@ -91,9 +95,12 @@ class Store {
   // whoever needs to know looks at the files.
   Outcome Compact(const std::optional<std::string>& begin, const std::optional<std::string>& end,
                   const std::function<bool()>& poll, bool* finished);
+  // A file whose entries cannot be counted says that it has one, a deletion. Opened read-only nothing is counted.
   Outcome LiveFiles(std::vector<rocksdb::LiveFileMetaData>* files);
   Outcome NamespaceSize(uint64_t namespace_id, NamespaceStats* stats, bool* complete);
   Outcome ApproximateBytes(const std::string& begin, const std::string& end, uint64_t* bytes);
+  // Rows that were deleted or overwritten and tombstones of single rows count; only rows that were deleted one by one
+  // and lie under a range tombstone as well go unseen (see RangeDeletes).
   Outcome HasAnyVersion(const std::string& begin, const std::string& end, bool* found);
   Outcome RangeDeletes(const std::string& begin, const std::string& end, uint64_t* count);
   Outcome Flush();
@@ -116,15 +123,18 @@ class Store {
 
  private:
   Store(OpenOptions options, Shared shared, rocksdb::Options database_options, std::unique_ptr<rocksdb::DB> db,
-        std::shared_ptr<RangeDeleteCount> range_deletes);
+        std::shared_ptr<RangeDeleteCount> range_deletes, std::shared_ptr<WriteHealth> health);
 
   Use Enter() { return Use(&users_); }
   Outcome Refusal() const;
   Outcome RefuseReadOnly() const;
   Outcome Read(std::string_view key, rocksdb::ReadTier tier, Found* found, bool* decided);
+  rocksdb::Status BeginNewLog();
   Outcome IngestNow(const std::vector<std::string>& paths, const std::string& begin, const std::string& end,
                     const std::vector<Condition>& guards, uint64_t now_ms, std::optional<CommitResult>* result);
-  Outcome FirstVersion(const std::string& begin, const std::string& end, std::optional<uint64_t>* version);
+  // Version of the first row of a span, 0 when its value is damaged; nothing when there is no row.
+  Outcome FirstVersion(const std::string& begin, const std::string& end, bool under_range_deletes,
+                       std::optional<uint64_t>* version);
   // A table file below level 0 that lies wholly inside a span, and what it says about its namespaces.
   struct Doomed {
     uint64_t number;
@@ -132,6 +142,11 @@ class Store {
     TableStats stats;
   };
   Outcome FindInside(const std::vector<std::pair<std::string, std::string>>& spans, std::vector<Doomed>* inside);
+  struct Entries {
+    uint64_t all;
+    uint64_t deletions;
+  };
+  void CountEntries(std::vector<rocksdb::LiveFileMetaData>* files);
   void EndCursors();
 
   const OpenOptions options_;
@@ -140,6 +155,8 @@ class Store {
   UseCount users_;
   std::unique_ptr<rocksdb::DB> db_;
   const std::shared_ptr<RangeDeleteCount> range_deletes_;
+  const std::shared_ptr<WriteHealth> health_;
+  std::mutex resume_mutex_;
   std::unique_ptr<Committer> committer_;  // None when opened read-only.
 
   std::mutex close_mutex_;
@@ -147,6 +164,9 @@ class Store {
 
   mutable std::mutex broken_mutex_;
   std::string broken_;
+
+  std::mutex entries_mutex_;
+  std::unordered_map<uint64_t, Entries> entries_;  // By file number; of live files only.
 
   std::mutex cursors_mutex_;
   std::vector<std::weak_ptr<Cursor>> cursors_;

@@ -100,7 +100,14 @@ Outcome Store::Compact(const std::optional<std::string>& begin, const std::optio
   if (!refused.ok()) return refused;
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;
-  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+  // Both rewrite the bottommost level, which trivial moves and flushes reach unfiltered. The optimized one spares files
+  // that came into being since it began, because they went through the filter, except those of a compaction that was
+  // running before: its filter has the set of bans of its own beginning.
+  uint64_t running = 0;
+  options.bottommost_level_compaction =
+      db_->GetIntProperty(rocksdb::DB::Properties::kNumRunningCompactions, &running) && running == 0
+          ? rocksdb::BottommostLevelCompaction::kForceOptimized
+          : rocksdb::BottommostLevelCompaction::kForce;
   std::atomic<bool> canceled{false};
   options.canceled = &canceled;
   std::mutex mutex;
@@ -133,7 +140,35 @@ Outcome Store::LiveFiles(std::vector<rocksdb::LiveFileMetaData>* files) {
   const Use use = Enter();
   if (!use) return Refusal();
   db_->GetLiveFilesMetaData(files);
+  if (!options_.read_only) CountEntries(files);
   return {};
+}
+
+// After an opening RocksDB knows the entries of a few files only and says 0 of the others. They stand in each file.
+void Store::CountEntries(std::vector<rocksdb::LiveFileMetaData>* files) {
+  const std::lock_guard lock(entries_mutex_);
+  std::unordered_map<uint64_t, Entries> known;
+  rocksdb::TablePropertiesCollection tables;
+  bool read = false;
+  for (auto& file : *files) {
+    if (file.num_entries != 0) continue;
+    if (const auto remembered = entries_.find(file.file_number); remembered != entries_.end()) {
+      known.insert(*remembered);
+    } else {
+      // A file that cannot be read ends this early; what is not known then is doubted.
+      if (!read) db_->GetPropertiesOfAllTables(db_->DefaultColumnFamily(), &tables).PermitUncheckedError();
+      read = true;
+      const auto table = tables.find(file.db_path + file.name);
+      if (table == tables.end()) {
+        file.num_entries = file.num_deletions = 1;
+        continue;
+      }
+      known[file.file_number] = {table->second->num_entries, table->second->num_deletions};
+    }
+    file.num_entries = known[file.file_number].all;
+    file.num_deletions = known[file.file_number].deletions;
+  }
+  entries_ = std::move(known);
 }
 
 Outcome Store::NamespaceSize(uint64_t namespace_id, NamespaceStats* stats, bool* complete) {
@@ -182,9 +217,10 @@ Outcome Store::HasAnyVersion(const std::string& begin, const std::string& end, b
   // Its range includes the end, so what it found first may be the end itself, and then there is nothing below.
   *found = !versions.empty() && versions.front().user_key < end;
   if (*found) return {};
-  // It does not look why its walk ended. An ordinary iterator meets the same damage at the same place.
+  // It does not look why its walk ended, and passes over what a range tombstone covers. An ordinary iterator meets the
+  // same damage at the same place, and need not obey range tombstones.
   std::optional<uint64_t> version;
-  outcome = FirstVersion(begin, end, &version);
+  outcome = FirstVersion(begin, end, /*under_range_deletes=*/true, &version);
   if (outcome.ok() && version) *found = true;
   return outcome;
 }
@@ -263,7 +299,7 @@ Outcome Store::IngestNow(const std::vector<std::string>& paths, const std::strin
     return {};
   }
   std::optional<uint64_t> version;
-  outcome = FirstVersion(begin, end, &version);
+  outcome = FirstVersion(begin, end, /*under_range_deletes=*/false, &version);
   if (!outcome.ok() || version) return outcome;
   rocksdb::IngestExternalFileOptions options;
   options.move_files = true;
@@ -271,16 +307,18 @@ Outcome Store::IngestNow(const std::vector<std::string>& paths, const std::strin
   options.verify_checksums_before_ingest = true;
   outcome = Outcome::Of(db_->IngestExternalFile(paths, options));
   if (!outcome.ok()) return outcome;
-  outcome = FirstVersion(begin, end, &version);
+  outcome = FirstVersion(begin, end, /*under_range_deletes=*/false, &version);
   if (!outcome.ok()) return outcome;
   results[0].version = version.value_or(0);
   *result = results[0];
   return {};
 }
 
-Outcome Store::FirstVersion(const std::string& begin, const std::string& end, std::optional<uint64_t>* version) {
+Outcome Store::FirstVersion(const std::string& begin, const std::string& end, bool under_range_deletes,
+                            std::optional<uint64_t>* version) {
   const rocksdb::Slice upper(end);
   rocksdb::ReadOptions options;
+  options.ignore_range_deletions = under_range_deletes;
   options.iterate_upper_bound = &upper;
   const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(options));
   iterator->Seek(begin);
