@@ -63,6 +63,8 @@ void SetShared(const OpenOptions& wanted, rocksdb::Options* options) {
   options->max_manifest_file_size = 16 * kMiB;
   options->max_log_file_size = 4 * kMiB;
   options->keep_log_file_num = 4;
+  // Debian builds RocksDB with its assertions, and the log of such a build is chatty unless told otherwise.
+  options->info_log_level = rocksdb::INFO_LEVEL;
   // The info log of a rehearsal or a small database needs no statistics every ten minutes.
   options->stats_dump_period_sec = 0;
   options->stats_persist_period_sec = 0;
