@@ -24,7 +24,7 @@ from prefixdb.keycodec import Span
 from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatus
 from prefixdb.store.cursor import violation
-from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState
+from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState, skip_destructors_at_exit_of_children
 from prefixdb.store.engine import E, EngineCheck, EngineOpener, EngineOptions
 from prefixdb.store.faults import Doing, translate, translated
 from prefixdb.store.health import WriteHealth
@@ -33,6 +33,8 @@ from prefixdb.store.reclaiming import SpaceKeeper
 from prefixdb.store.slot import EngineSlot
 
 log = logging.getLogger("prefixdb.store")
+
+skip_destructors_at_exit_of_children()
 
 HOUSEKEEPING_SECONDS = 1.0
 """How often the housekeeping thread saves the side file, flushes range tombstones and looks for disk space."""

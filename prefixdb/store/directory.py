@@ -231,3 +231,16 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def skip_destructors_at_exit_of_children() -> None:
+    """Let forked children end without RocksDB's static destructors: they join threads only the parent has, and crash or
+    hang. Called once by whoever loads RocksDB."""
+
+    def skip() -> None:
+        # In the child; glibc calls what was registered last first, with the exit status.
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "on_exit"):
+            libc.on_exit(libc._exit, None)
+
+    os.register_at_fork(after_in_child=skip)

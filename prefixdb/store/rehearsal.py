@@ -77,7 +77,8 @@ def _open_shadow(opener: EngineOpener[E], shadow: Path, engine_dir: Path, option
     except Exception as failure:
         if isinstance(failure, PrefixdbError):
             raise
-        detail = str(failure).replace(str(shadow), str(engine_dir))
+        # RocksDB 7.8 looks for an absent table under LevelDB's name last, and complains of that one.
+        detail = str(failure).replace(str(shadow), str(engine_dir)).replace(".ldb", ".sst")
         # Opening texts hold file names, sizes and checksums, never keys or values. Of a damaged log they say nothing.
         logs = ", ".join(sorted(path.name for path in shadow.glob("*.log")))
         suspects = "" if any(kind in detail for kind in (".sst", "MANIFEST", ".log")) else f" (write-ahead log: {logs})"

@@ -9,9 +9,7 @@ iterators ignore them), and writes that are refused instead of freezing the proc
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -173,17 +171,6 @@ class RocksdictStore(LsmStore):
         store = cls.open_with(RocksdictEngine, data_dir, clock=clock, options=options)
         _lower_background_priority()
         return store
-
-
-def _skip_destructors_at_exit() -> None:
-    """Let a forked child end without RocksDB's static destructors: they join threads only the parent has, and crash or
-    hang. Runs in the child; glibc calls what was registered last first, with the exit status."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):
-        libc.on_exit(libc._exit, None)
-
-
-os.register_at_fork(after_in_child=_skip_destructors_at_exit)
 
 
 def _write_options(sync: bool) -> Any:

@@ -12,15 +12,14 @@ import pytest
 
 from prefixdb.errors import DataLossError
 from prefixdb.keycodec import RowKey, namespace_span
-from prefixdb.store.base import Commit, Exists, Put, Row
-from prefixdb.store.rocksdict import RocksdictStore
-from tests.support.crash_image import NS, flip, open_store, row_key, write_rows
+from prefixdb.store.base import Commit, Exists, Put, Row, Store
+from tests.support.crash_image import NS, OpenStore, flip, row_key, write_rows
 
 ROWS = 400
 
 
 @pytest.fixture(params=["first block", "later block"])
-def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> RocksdictStore:
+def damaged(request: pytest.FixtureRequest, tmp_path: Path, open_store: OpenStore) -> Store:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, ROWS)
     store.flush()
@@ -33,7 +32,7 @@ def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> RocksdictStore:
     return store
 
 
-def lost_rows(store: RocksdictStore) -> list[int]:
+def lost_rows(store: Store) -> list[int]:
     lost = []
     for number in range(ROWS):
         try:
@@ -43,13 +42,13 @@ def lost_rows(store: RocksdictStore) -> list[int]:
     return lost
 
 
-def test_get_fails_for_rows_of_the_block_and_for_no_others(damaged: RocksdictStore) -> None:
+def test_get_fails_for_rows_of_the_block_and_for_no_others(damaged: Store) -> None:
     lost = lost_rows(damaged)
     assert 0 < len(lost) < ROWS
     assert lost == list(range(lost[0], lost[-1] + 1))
 
 
-def test_get_many_fails_as_a_whole_and_never_says_absent(damaged: RocksdictStore) -> None:
+def test_get_many_fails_as_a_whole_and_never_says_absent(damaged: Store) -> None:
     lost = lost_rows(damaged)
     with pytest.raises(DataLossError):
         damaged.get_many([row_key(number) for number in range(ROWS)])
@@ -60,9 +59,7 @@ def test_get_many_fails_as_a_whole_and_never_says_absent(damaged: RocksdictStore
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_cursor_gives_the_rows_before_the_damage_and_then_fails_for_good(
-    damaged: RocksdictStore, reverse: bool
-) -> None:
+def test_a_cursor_gives_the_rows_before_the_damage_and_then_fails_for_good(damaged: Store, reverse: bool) -> None:
     lost = lost_rows(damaged)
     cursor = damaged.open_cursor(namespace_span(NS), reverse=reverse)
     before: list[Row] = []
@@ -78,21 +75,22 @@ def test_a_cursor_gives_the_rows_before_the_damage_and_then_fails_for_good(
     cursor.close()
 
 
-def test_a_count_fails_instead_of_being_short(damaged: RocksdictStore) -> None:
+def test_a_count_fails_instead_of_being_short(damaged: Store) -> None:
     cursor = damaged.open_cursor(namespace_span(NS), keys_only=True)
     with pytest.raises(DataLossError):
         cursor.count(ROWS * 2)
     cursor.close()
 
 
-def test_proofs_sizes_and_sweeps_fail_or_say_not_empty(damaged: RocksdictStore) -> None:
-    with pytest.raises(DataLossError):
-        damaged.sweep_expired(RowKey(b""), ROWS * 2)
+def test_proofs_sizes_and_sweeps_fail_or_say_not_empty(damaged: Store) -> None:
+    if damaged.status().name != "native":  # Its sweep reads nothing.
+        with pytest.raises(DataLossError):
+            damaged.sweep_expired(RowKey(b""), ROWS * 2)
     with pytest.raises(DataLossError):
         damaged.span_size(namespace_span(NS))
 
 
-def test_a_condition_on_a_damaged_row_refuses_the_commit_and_applies_nothing(damaged: RocksdictStore) -> None:
+def test_a_condition_on_a_damaged_row_refuses_the_commit_and_applies_nothing(damaged: Store) -> None:
     lost = lost_rows(damaged)
     new = row_key(ROWS + 1)
     with pytest.raises(DataLossError):
@@ -103,7 +101,7 @@ def test_a_condition_on_a_damaged_row_refuses_the_commit_and_applies_nothing(dam
     assert damaged.commit(Commit((Put(new, b"later"),))).applied
 
 
-def test_a_row_that_is_not_a_stored_value_is_damage(tmp_path: Path) -> None:
+def test_a_row_that_is_not_a_stored_value_is_damage(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 3)
     with store._slot.use() as engine:

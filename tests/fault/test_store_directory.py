@@ -20,20 +20,20 @@ from tests.support.crash_image import (
     FLUSHED_ROWS,
     LOGGED_ROWS,
     NS,
+    OpenStore,
     content,
     cut,
     flip,
     make_image,
     newest,
-    open_store,
     row_key,
     write_rows,
 )
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_image(tmp_path_factory.mktemp("pristine"))
+def pristine(tmp_path_factory: pytest.TempPathFactory, kind: str) -> Path:
+    return make_image(tmp_path_factory.mktemp("pristine"), kind)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def image(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "image"))
 
 
-def test_an_undamaged_crash_image_opens_with_every_row(image: Path) -> None:
+def test_an_undamaged_crash_image_opens_with_every_row(image: Path, open_store: OpenStore) -> None:
     store = open_store(image)
     try:
         cursor = store.open_cursor(namespace_span(NS))
@@ -51,7 +51,7 @@ def test_an_undamaged_crash_image_opens_with_every_row(image: Path) -> None:
         store.close()
 
 
-def test_a_torn_record_at_the_end_of_the_log_is_a_crash_and_not_damage(image: Path) -> None:
+def test_a_torn_record_at_the_end_of_the_log_is_a_crash_and_not_damage(image: Path, open_store: OpenStore) -> None:
     log = newest(image, ".log")
     log.write_bytes(log.read_bytes() + b"\x01\x02\x03\x04\x40\x00\x01torn")
     store = open_store(image)
@@ -85,7 +85,9 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(DAMAGES))
-def test_damage_is_refused_with_the_files_name_and_nothing_is_changed(image: Path, name: str) -> None:
+def test_damage_is_refused_with_the_files_name_and_nothing_is_changed(
+    image: Path, name: str, open_store: OpenStore
+) -> None:
     kind, damage = DAMAGES[name]
     path = newest(image, kind)
     damage(path)
@@ -98,7 +100,7 @@ def test_damage_is_refused_with_the_files_name_and_nothing_is_changed(image: Pat
     assert content(image) == before
 
 
-def test_lost_commits_are_told_with_both_numbers(image: Path) -> None:
+def test_lost_commits_are_told_with_both_numbers(image: Path, open_store: OpenStore) -> None:
     state = json.loads((image / "store-state.json").read_text())
     newest(image, ".log").unlink()
     with pytest.raises(DataLossError) as refused:
@@ -107,7 +109,9 @@ def test_lost_commits_are_told_with_both_numbers(image: Path) -> None:
     assert str(state["sequence"] - LOGGED_ROWS) in refused.value.message
 
 
-def test_an_older_copy_of_the_engines_directory_is_refused(pristine: Path, tmp_path: Path) -> None:
+def test_an_older_copy_of_the_engines_directory_is_refused(
+    pristine: Path, tmp_path: Path, open_store: OpenStore
+) -> None:
     data_dir = tmp_path / "data"
     store = open_store(data_dir)
     write_rows(store, 0, 10)
@@ -125,7 +129,9 @@ def test_an_older_copy_of_the_engines_directory_is_refused(pristine: Path, tmp_p
 
 
 @pytest.mark.parametrize("left", ["nothing", "an empty directory"])
-def test_a_vanished_engine_directory_is_refused_and_not_created_anew(image: Path, left: str) -> None:
+def test_a_vanished_engine_directory_is_refused_and_not_created_anew(
+    image: Path, left: str, open_store: OpenStore
+) -> None:
     shutil.rmtree(image / "db")
     if left == "an empty directory":
         (image / "db").mkdir()
@@ -136,7 +142,7 @@ def test_a_vanished_engine_directory_is_refused_and_not_created_anew(image: Path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "1"}', '{"format": 1, "sequence": -1}', "null"])
-def test_a_damaged_side_file_is_refused(image: Path, text: str) -> None:
+def test_a_damaged_side_file_is_refused(image: Path, text: str, open_store: OpenStore) -> None:
     (image / "store-state.json").write_text(text)
     before = content(image)
     with pytest.raises(DataLossError, match=r"store-state\.json"):
@@ -146,7 +152,7 @@ def test_a_damaged_side_file_is_refused(image: Path, text: str) -> None:
     assert content(image) == before
 
 
-def test_a_removed_side_file_is_refused(image: Path) -> None:
+def test_a_removed_side_file_is_refused(image: Path, open_store: OpenStore) -> None:
     (image / "store-state.json").unlink()
     before = content(image)
     with pytest.raises(DataLossError, match=r"store-state\.json"):
@@ -154,7 +160,7 @@ def test_a_removed_side_file_is_refused(image: Path) -> None:
     assert content(image) == before
 
 
-def test_a_newer_format_is_refused_with_both_numbers(image: Path) -> None:
+def test_a_newer_format_is_refused_with_both_numbers(image: Path, open_store: OpenStore) -> None:
     path = image / "store-state.json"
     state = json.loads(path.read_text())
     path.write_text(json.dumps(state | {"format": 7, "something_new": True}))
@@ -171,7 +177,7 @@ def unfinished(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["CURRENT", "MANIFEST", ".log", "db"])
-def test_a_creation_that_was_cut_off_is_begun_again(tmp_path: Path, missing: str) -> None:
+def test_a_creation_that_was_cut_off_is_begun_again(tmp_path: Path, missing: str, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "live")
     shutil.copytree(tmp_path / "live", tmp_path / "data")
     store.close()
@@ -186,7 +192,7 @@ def test_a_creation_that_was_cut_off_is_begun_again(tmp_path: Path, missing: str
     open_store(tmp_path / "data").close()
 
 
-def test_a_side_file_that_denies_existing_rows_is_refused(image: Path) -> None:
+def test_a_side_file_that_denies_existing_rows_is_refused(image: Path, open_store: OpenStore) -> None:
     unfinished(image)
     before = content(image)
     with pytest.raises(DataLossError, match="holds rows"):
@@ -195,16 +201,16 @@ def test_a_side_file_that_denies_existing_rows_is_refused(image: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b"\xff"])
-def test_the_bindings_own_config_file_may_be_torn(image: Path, torn: bytes) -> None:
+def test_the_bindings_own_config_file_may_be_torn(image: Path, torn: bytes, open_store: OpenStore) -> None:
     (image / "db" / "rocksdict-config.json").write_bytes(torn)
     store = open_store(image)
     assert store.get(row_key(0)) is not None
     store.close()
 
 
-def test_a_lost_log_before_the_newest_one_is_refused(tmp_path: Path) -> None:
+def test_a_lost_log_before_the_newest_one_is_refused(tmp_path: Path, open_store: OpenStore, kind: str) -> None:
     """The newest log alone reaches the recorded sequence number; only the list of logs shows the hole."""
-    image = make_image(tmp_path)
+    image = make_image(tmp_path, kind)
     log = newest(image, ".log")
     later = log.with_name(f"{int(log.stem) + 2:06d}.log")
     state_path = image / "store-state.json"

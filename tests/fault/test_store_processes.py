@@ -16,7 +16,7 @@ import pytest
 from prefixdb.errors import DataLossError, FailedPreconditionError, Reason
 from prefixdb.keycodec import namespace_span
 from prefixdb.store.base import Commit, Put
-from tests.support.crash_image import NS, content, open_store, row_key, write_rows
+from tests.support.crash_image import NS, OpenStore, content, row_key, write_rows
 
 SECOND = """
 import sys, time
@@ -26,13 +26,15 @@ from prefixdb.errors import FailedPreconditionError
 from prefixdb.store import open_store
 start = time.monotonic()
 try:
-    open_store("rocksdict", Path(sys.argv[1]), clock=SystemClock())
+    open_store(sys.argv[2], Path(sys.argv[1]), clock=SystemClock())
 except FailedPreconditionError as refused:
     print(refused.reason.name, time.monotonic() - start)
 """
 
 
-def test_a_second_process_is_refused_within_a_second_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_within_a_second_and_changes_nothing(
+    tmp_path: Path, open_store: OpenStore, kind: str
+) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 5)
     store.flush()
@@ -42,7 +44,11 @@ def test_a_second_process_is_refused_within_a_second_and_changes_nothing(tmp_pat
     store._closing.clear()
     before = content(tmp_path / "data")
     second = subprocess.run(
-        [sys.executable, "-c", SECOND, str(tmp_path / "data")], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", SECOND, str(tmp_path / "data"), kind],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     reason, seconds = second.stdout.split()
     assert reason == "DIRECTORY_LOCKED"
@@ -53,7 +59,7 @@ def test_a_second_process_is_refused_within_a_second_and_changes_nothing(tmp_pat
     open_store(tmp_path / "data").close()
 
 
-def test_a_second_store_in_the_same_process_is_refused(tmp_path: Path) -> None:
+def test_a_second_store_in_the_same_process_is_refused(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     with pytest.raises(FailedPreconditionError) as refused:
         open_store(tmp_path / "data")
@@ -63,7 +69,9 @@ def test_a_second_store_in_the_same_process_is_refused(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_directory_replaced_under_a_store_is_left_alone_and_the_store_stops(tmp_path: Path) -> None:
+def test_a_directory_replaced_under_a_store_is_left_alone_and_the_store_stops(
+    tmp_path: Path, open_store: OpenStore
+) -> None:
     old = open_store(tmp_path / "data")
     write_rows(old, 0, 50)
     (tmp_path / "data").rename(tmp_path / "moved")
@@ -81,7 +89,7 @@ def test_a_directory_replaced_under_a_store_is_left_alone_and_the_store_stops(tm
     reopened.close()
 
 
-def test_a_failed_opening_gives_the_directory_free_again(tmp_path: Path) -> None:
+def test_a_failed_opening_gives_the_directory_free_again(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     store.close()
     current = tmp_path / "data" / "db" / "CURRENT"
@@ -93,7 +101,7 @@ def test_a_failed_opening_gives_the_directory_free_again(tmp_path: Path) -> None
     open_store(tmp_path / "data").close()
 
 
-def test_a_forked_child_is_refused_everything_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_forked_child_is_refused_everything_and_harms_nothing(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 300)
     store.flush()
@@ -142,7 +150,7 @@ from pathlib import Path
 from prefixdb.clock import SystemClock
 from prefixdb.keycodec import namespace_span
 from prefixdb.store import open_store
-store = open_store("rocksdict", Path(sys.argv[1]), clock=SystemClock())
+store = open_store(sys.argv[2], Path(sys.argv[1]), clock=SystemClock())
 cursor = store.open_cursor(namespace_span(0))
 child = os.fork()
 if child == 0:
@@ -151,15 +159,17 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_child_that_ends_in_order_does_not_hang_in_a_destructor(tmp_path: Path) -> None:
+def test_a_child_that_ends_in_order_does_not_hang_in_a_destructor(
+    tmp_path: Path, open_store: OpenStore, kind: str
+) -> None:
     start = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", FORK_AND_EXIT, str(tmp_path / "data")], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", FORK_AND_EXIT, str(tmp_path / "data"), kind], timeout=60, check=False)
     assert ended.returncode == 7
     assert time.monotonic() - start < 30
     open_store(tmp_path / "data").close()
 
 
-def test_a_child_does_not_keep_the_lock_of_a_parent_that_has_gone(tmp_path: Path) -> None:
+def test_a_child_does_not_keep_the_lock_of_a_parent_that_has_gone(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     reading, writing = os.pipe()
     child = os.fork()

@@ -19,7 +19,7 @@ from prefixdb.keycodec import namespace_span
 from prefixdb.limits import KIB
 from prefixdb.store.base import Commit, Put, Store
 from prefixdb.store.faults import Doing, translate
-from tests.support.crash_image import NS, open_store, row_key, write_rows
+from tests.support.crash_image import NS, OpenStore, row_key, write_rows
 from tests.support.faulty_engine import APPEND_FAILED, NO_SPACE, STALL, SYNC_FAILED, Faults
 
 
@@ -51,7 +51,9 @@ def await_writable(store: Store, probe: Callable[[], bool], seconds: float = 10.
     return time.monotonic() - start
 
 
-def test_a_full_disk_refuses_writes_keeps_reads_and_recovers_without_an_operator(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_writes_keeps_reads_and_recovers_without_an_operator(
+    tmp_path: Path, open_store: OpenStore
+) -> None:
     store = open_store(tmp_path / "data")
     written = 0
     with no_file_grows_beyond(64 * KIB):
@@ -82,8 +84,7 @@ def test_a_full_disk_refuses_writes_keeps_reads_and_recovers_without_an_operator
     store.close()
 
 
-def test_a_commit_brings_the_store_back_within_ten_seconds(tmp_path: Path) -> None:
-    faults = Faults()
+def test_a_commit_brings_the_store_back_within_ten_seconds(tmp_path: Path, faults: Faults) -> None:
     store = faults.open_store(tmp_path / "data")
     faults.write_text = NO_SPACE
     assert refusal(store, 0).reason is Reason.DISK_FULL
@@ -101,8 +102,9 @@ def test_a_commit_brings_the_store_back_within_ten_seconds(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("applies", [False, True])
-def test_a_failed_sync_is_an_unknown_outcome_and_then_whole_or_absent(tmp_path: Path, applies: bool) -> None:
-    faults = Faults()
+def test_a_failed_sync_is_an_unknown_outcome_and_then_whole_or_absent(
+    tmp_path: Path, applies: bool, faults: Faults
+) -> None:
     store = faults.open_store(tmp_path / "data")
     before = write_rows(store, 0, 3)
     faults.write_text, faults.write_applies = SYNC_FAILED, applies
@@ -116,8 +118,7 @@ def test_a_failed_sync_is_an_unknown_outcome_and_then_whole_or_absent(tmp_path: 
     store.close()
 
 
-def test_a_stalled_write_is_refused_with_a_time_and_the_store_stays_writable(tmp_path: Path) -> None:
-    faults = Faults()
+def test_a_stalled_write_is_refused_with_a_time_and_the_store_stays_writable(tmp_path: Path, faults: Faults) -> None:
     store = faults.open_store(tmp_path / "data")
     faults.write_text = STALL
     refused = refusal(store, 0)
@@ -129,8 +130,7 @@ def test_a_stalled_write_is_refused_with_a_time_and_the_store_stays_writable(tmp
     store.close()
 
 
-def test_reads_go_on_while_the_store_cannot_be_reopened_for_writing(tmp_path: Path) -> None:
-    faults = Faults()
+def test_reads_go_on_while_the_store_cannot_be_reopened_for_writing(tmp_path: Path, faults: Faults) -> None:
     store = faults.open_store(tmp_path / "data")
     write_rows(store, 0, 50)
     engines = len(faults.engines)
@@ -148,8 +148,7 @@ def test_reads_go_on_while_the_store_cannot_be_reopened_for_writing(tmp_path: Pa
     store.close()
 
 
-def test_a_store_that_can_not_even_be_read_says_so_and_comes_back(tmp_path: Path) -> None:
-    faults = Faults()
+def test_a_store_that_can_not_even_be_read_says_so_and_comes_back(tmp_path: Path, faults: Faults) -> None:
     store = faults.open_store(tmp_path / "data")
     write_rows(store, 0, 5)
     faults.write_text = APPEND_FAILED
@@ -170,8 +169,7 @@ def test_a_store_that_can_not_even_be_read_says_so_and_comes_back(tmp_path: Path
     store.close()
 
 
-def test_commits_lost_over_a_reopening_stop_the_store(tmp_path: Path) -> None:
-    faults = Faults()
+def test_commits_lost_over_a_reopening_stop_the_store(tmp_path: Path, faults: Faults) -> None:
     store = faults.open_store(tmp_path / "data")
     write_rows(store, 0, 5)
     store._sequence += 1_000

@@ -10,23 +10,29 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prefixdb.keycodec import RowKey, data_key
 from prefixdb.limits import MIB
+from prefixdb.store import open_store as open_by_kind
 from prefixdb.store.base import Commit, Put, Store
-from prefixdb.store.rocksdict import RocksdictStore
+from prefixdb.store.core import StoreCore
 from tests.support.clocks import HeldClock
+
+OpenStore = Callable[..., StoreCore[Any]]
+"""``open_store`` for one kind of store."""
 
 NS = 42
 FLUSHED_ROWS = 200
 LOGGED_ROWS = 100
 
 
-def open_store(data_dir: Path, **options: object) -> RocksdictStore:
+def open_store(data_dir: Path, kind: str = "rocksdict", **options: Any) -> StoreCore[Any]:
     """Open a store with small buffers and a held clock."""
-    settings: dict[str, object] = {"cache_bytes": MIB, "write_buffer_bytes": MIB, "clock": HeldClock()}
-    return RocksdictStore.open(data_dir, **(settings | options))  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"cache_bytes": MIB, "write_buffer_bytes": MIB, "clock": HeldClock()}
+    return open_by_kind(kind, data_dir, **(settings | options))  # type: ignore[return-value]
 
 
 def row_key(number: int) -> RowKey:
@@ -40,10 +46,10 @@ def write_rows(store: Store, first: int, count: int) -> int:
     return store.commit_many(commits)[-1].version
 
 
-def make_image(tmp_path: Path) -> Path:
+def make_image(tmp_path: Path, kind: str = "rocksdict") -> Path:
     """Return a crash image with rows in two table files and in the write-ahead log."""
     live, image = tmp_path / "live", tmp_path / "image"
-    store = open_store(live)
+    store = open_store(live, kind)
     try:
         write_rows(store, 0, FLUSHED_ROWS // 2)
         store.flush()

@@ -1,15 +1,18 @@
-"""A real engine that fails on demand, for what no file system can be asked to do at will.
+"""Real engines that fail on demand, for what no file system can be asked to do at will.
 
 The texts are those RocksDB produces, so that the translator is tested with what it meets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefixdb.limits import MIB
+from prefixdb.store.base import Commit, CommitResult
 from prefixdb.store.commit import Batch
+from prefixdb.store.core import StoreCore
 from prefixdb.store.engine import EngineOptions, IteratorHandle
 from prefixdb.store.lsm import LsmStore
 from prefixdb.store.rocksdict import RocksdictEngine
@@ -22,28 +25,40 @@ NO_SPACE = "IO error: No space left on device: While appending to file: /data/db
 
 
 class Faults:
-    """What goes wrong next. ``opener`` makes engines that obey it."""
+    """What goes wrong next. ``opener`` makes engines that obey it.
 
-    def __init__(self) -> None:
+    write_text: what every write fails with; ``write_applies`` says whether its rows are there all the same.
+    open_text, open_read_only_text: what every opening but the first fails with.
+    resumes: whether the native engine can recover in place once writes work again; else only a reopening helps.
+    bound: what becomes of the upper bound of an iterator.
+    """
+
+    def __init__(self, kind: str = "rocksdict") -> None:
+        self.kind = kind
         self.write_text: str | None = None
         self.write_applies = False
         self.open_text: str | None = None
         self.open_read_only_text: str | None = None
+        self.resumes = False
         self.bound: Callable[[bytes], bytes] = lambda end: end
-        self.engines: list[FaultyEngine] = []
+        self.engines: list[Any] = []
 
-    def opener(self, path: Path, options: EngineOptions) -> RocksdictEngine:
+    def opener(self, path: Path, options: EngineOptions) -> Any:
         text = self.open_read_only_text if options.read_only else self.open_text
         if text is not None and self.engines:
             raise Exception(text)
-        engine = FaultyEngine(path, options, self)
+        engine = _native_engine(path, options, self) if self.kind == "native" else FaultyEngine(path, options, self)
         self.engines.append(engine)
         return engine
 
-    def open_store(self, data_dir: Path) -> LsmStore:
+    def open_store(self, data_dir: Path) -> StoreCore[Any]:
         """Open a store on faulty engines."""
         options = EngineOptions(cache_bytes=MIB, write_buffer_bytes=MIB)
-        return LsmStore.open_with(self.opener, data_dir, clock=HeldClock(), options=options)
+        if self.kind != "native":
+            return LsmStore.open_with(self.opener, data_dir, clock=HeldClock(), options=options)
+        from prefixdb.store.native import NativeStore
+
+        return NativeStore.open_with(self.opener, data_dir, clock=HeldClock(), options=options)
 
 
 class FaultyEngine(RocksdictEngine):
@@ -60,3 +75,38 @@ class FaultyEngine(RocksdictEngine):
 
     def iterate(self, end: bytes) -> IteratorHandle:
         return super().iterate(self._faults.bound(end))
+
+
+def _native_engine(path: Path, options: EngineOptions, faults: Faults) -> Any:
+    """Return a native engine whose ``commit``, ``failure``, ``resume`` and ``open_cursor`` obey ``faults``."""
+    from prefixdb._native.module import EngineError
+    from prefixdb.store.native import NativeEngine
+
+    engine = NativeEngine(path, options)
+    commit, open_cursor = engine.commit, engine.open_cursor
+    failed: list[str] = []
+
+    def faulty_commit(commits: Sequence[Commit], now_ms: int) -> list[CommitResult]:
+        if failed:
+            refused = EngineError(failed[0])
+            refused.attempted = False
+            raise refused
+        text = faults.write_text
+        results = commit(commits, now_ms) if text is None or faults.write_applies else []
+        if text is None:
+            return results
+        if "Write stall" not in text:
+            failed.append(text)
+        raise EngineError(text)
+
+    def faulty_resume() -> None:
+        if faults.write_text is not None or not faults.resumes:
+            raise EngineError("IO error: still broken")
+        failed.clear()
+
+    def faulty_cursor(begin: bytes, end: bytes, **options: Any) -> Any:
+        return open_cursor(begin, end, **(options | {"bound": faults.bound(options["bound"])}))
+
+    engine.commit, engine.open_cursor = faulty_commit, faulty_cursor
+    engine.failure, engine.resume = (lambda: failed[0] if failed else None), faulty_resume
+    return engine
