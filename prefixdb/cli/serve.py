@@ -31,7 +31,11 @@ DEV_DIRECTORY = "prefixdb-dev-"
 @click.option("--data-dir", metavar="DIR", help="Directory of the data. [prefixdb-data]")
 @click.option("--listen", metavar="HOST:PORT", help="gRPC address; port 0 picks a free one. [127.0.0.1:7311]")
 @click.option("--http", metavar="HOST:PORT", help="/metrics, /livez and /readyz; '' for none. [127.0.0.1:7312]")
-@click.option("--store", type=click.Choice(["auto", "native", "rocksdict"]), help="Storage engine. [auto]")
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "native", "rocksdict"]),
+    help="Storage engine; auto takes native where it was built, else rocksdict. [auto]",
+)
 @click.option("--durability", type=click.Choice(["fsync", "os"]), help="When a write counts as safe. [fsync]")
 @click.option(
     "--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Configuration file (TOML)."

@@ -1,6 +1,6 @@
 """The server, wired together. Which part does what is said where the part is; here stands only who is given to whom.
 
-order of start: directory and lock → store → catalog → audit → services → reclaimer → gRPC port → HTTP port
+order of start: directory and lock → store → catalog → audit → begun bans published → services → gRPC port → HTTP port
 order of end:   no new calls → running calls end or are cut → ports → committer → reclaimer → audit → store
 """
 
@@ -147,6 +147,7 @@ class App:
             durability=config.store.durability,
             cache_bytes=config.store.cache_bytes,
             write_buffer_bytes=config.store.write_buffer_bytes,
+            compaction_bytes_per_second=config.store.compaction_bytes_per_second,
         )
         self._parts.push_async_callback(asyncio.to_thread, self.store.close)
         self.registry = await asyncio.to_thread(Registry, self.store, self.clock)

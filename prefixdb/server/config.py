@@ -55,11 +55,13 @@ class StoreSection(
 ):
     """The engine underneath.
 
-    kind: ``auto`` takes the native store when it is built; a forced choice never falls back.
+    kind: ``auto`` takes the native store where it was built, else rocksdict; a forced choice never falls back.
     durability: ``fsync`` acknowledges a write when it is on disk, ``os`` when the operating system has it: a power cut
         can then lose the last moments.
     cache_bytes: block cache. write_buffer_bytes: memtable; twice of it may be in memory.
     value_bytes_max: largest value accepted.
+    compaction_bytes_per_second: most that is written in the background a second, flushes first; 0 is no limit. Lower
+        keeps a shared disk free for others and makes a reclaim take longer; too low, and writers wait.
     """
 
     kind: Literal["auto", "native", "rocksdict"] = "auto"
@@ -67,6 +69,7 @@ class StoreSection(
     cache_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 256 * MIB
     write_buffer_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 64 * MIB
     value_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=VALUE_BYTES_CEILING)] = VALUE_BYTES_MAX
+    compaction_bytes_per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class TlsSection(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from prefixdb.cli.main import main
 from prefixdb.testing import Namespace, ServerProcess
+from tests.store.stores import DURABLE
 
 
 @dataclass
@@ -73,6 +75,19 @@ class Cli:
     def command(*arguments: str) -> list[str]:
         """Return the command line of a process."""
         return [sys.executable, "-m", "prefixdb", *arguments]
+
+
+@pytest.fixture(params=DURABLE, scope="session")
+def prefixdb_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A real server for the whole session, one with each store: every test that talks to it runs once per store."""
+    server = ServerProcess(tmp_path_factory.mktemp("prefixdb"), "--store", request.param)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.store.stores import DURABLE
 
 READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+)\)\n")
 
@@ -66,17 +67,18 @@ def test_dev_does_not_touch_a_profile_of_the_user(bare: Cli) -> None:
     assert bare("config", "show", "--json").lines[1]["value"] == "127.0.0.1:1"
 
 
-def test_data_the_token_and_the_ready_file_are_where_they_were_asked_for(bare: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", DURABLE)
+def test_data_the_token_and_the_ready_file_are_where_they_were_asked_for(bare: Cli, tmp_path: Path, store: str) -> None:
     data, ready_file = tmp_path / "data", tmp_path / "ready"
-    flags = ["--data-dir", str(data), "--listen", "127.0.0.1:0", "--http", "", "--store", "rocksdict"]
+    flags = ["--data-dir", str(data), "--listen", "127.0.0.1:0", "--http", "", "--store", store]
     flags += ["--durability", "os", "--ready-file", str(ready_file)]
     token_file = str(data / "guardian.token")
     with serving(bare, *flags, errors=tmp_path / "errors") as ready:
-        assert ready[2] == "rocksdict"
+        assert ready[2] == store
         assert ready_file.read_text().strip() == ready[1]
         secret = Path(token_file).read_text().strip()
         facts = bare("status", "--endpoint", ready[1], "--token-file", token_file, "--json").json
-        assert (facts["durability"], facts["data_dir"]) == ("os", str(data))
+        assert (facts["store"], facts["durability"], facts["data_dir"]) == (store, "os", str(data))
         assert bare("put", "k", "v", "--endpoint", ready[1], "--token-file", token_file).status == 0
     assert not ready_file.exists()
     assert secret not in (tmp_path / "errors").read_text()

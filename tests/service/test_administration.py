@@ -287,11 +287,11 @@ def test_tokens_are_issued_listed_and_revoked_within_policy(tmp_path: Path) -> N
     play(tmp_path, scenario)
 
 
-def test_status_and_compact_tell_facts(tmp_path: Path) -> None:
+def test_status_and_compact_tell_facts(tmp_path: Path, server_store: str) -> None:
     async def scenario(server: RunningServer) -> None:
         boss, acme = server.guardian, server.create("acme")
         status = await boss.call(boss.maintenance.Status, maintenance_pb2.StatusRequest())
-        assert (status.store, status.durability, status.writable) == ("rocksdict", "fsync", True)
+        assert (status.store, status.durability, status.writable) == (server_store, "fsync", True)
         assert status.namespaces_live == 2 and status.sessions_cached == 1 and status.started_at.seconds
         for namespace in (None, ns.NamespaceRef(id=acme.id)):
             request = maintenance_pb2.CompactRequest(namespace=namespace)

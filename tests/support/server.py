@@ -34,6 +34,9 @@ from prefixdb.v1 import (
     namespaces_pb2_grpc,
 )
 
+store_kind = "auto"
+"""The store of servers started here; ``tests.support.server_stores`` says which."""
+
 WAIT_S = 10.0
 """Longest wait for a condition that has to come true."""
 
@@ -170,6 +173,7 @@ async def running(
         "server.listen": "127.0.0.1:0",
         "server.http": "127.0.0.1:0",
         "server.drain": "2s",
+        "store.kind": store_kind,
         "store.cache": "8MiB",
         "store.write_buffer": "8MiB",
     }
@@ -210,6 +214,7 @@ class ServerProcess:
 def subprocess_server(data_dir: Path, *flags: str) -> Iterator[ServerProcess]:
     """Start a server process on a free port and wait for its ready line; kill it at the end if it still runs."""
     command = [sys.executable, "-m", "prefixdb", "serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0"]
+    command += ["--store", store_kind]
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("a") as errors:
         process = subprocess.Popen(
