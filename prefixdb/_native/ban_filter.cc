@@ -34,7 +34,7 @@ class BanFilter final : public rocksdb::CompactionFilter {
                     std::string* /*new_value*/, std::string* skip_until) const override {
     if (value_type != ValueType::kValue || key.size() < kNamespaceBytes) return KeepMalformed();
     const uint64_t namespace_id = ReadU64(key.data());
-    if (namespace_id != last_namespace_id_ || !last_known_) Judge(namespace_id);
+    if (namespace_id != last_namespace_id_) Judge(namespace_id);
     if (last_is_banned_) {
       ++namespaces_skipped_;
       char next[kNamespaceBytes];
@@ -54,7 +54,6 @@ class BanFilter final : public rocksdb::CompactionFilter {
   // Rows come in key order, so a whole namespace needs one look into the set.
   void Judge(uint64_t namespace_id) const noexcept {
     last_namespace_id_ = namespace_id;
-    last_known_ = true;
     last_is_banned_ = banned_->Contains(namespace_id);
   }
 
@@ -67,8 +66,7 @@ class BanFilter final : public rocksdb::CompactionFilter {
   const uint64_t expiry_horizon_ms_;
   const std::shared_ptr<FilterCounts> counts_;
 
-  mutable uint64_t last_namespace_id_ = 0;
-  mutable bool last_known_ = false;
+  mutable uint64_t last_namespace_id_ = 0;  // Namespace 0 is never published, so its verdict is known.
   mutable bool last_is_banned_ = false;
   mutable uint64_t malformed_kept_ = 0;
   mutable uint64_t expired_dropped_ = 0;

@@ -21,14 +21,14 @@ class NamespacePartitioner final : public rocksdb::SstPartitioner {
 
   const char* Name() const override { return "prefixdb.NamespacePartitioner"; }
 
-  // Two versions of one key have one namespace, so they are never parted; nor is a range tombstone, which never
-  // reaches beyond its namespace.
+  // The size goes first: it is at hand, and most rows end there.
   rocksdb::PartitionerResult ShouldPartition(const rocksdb::PartitionerRequest& request) override {
     if (request.current_output_file_size < file_bytes_min_) return rocksdb::kNotRequired;
     return SameNamespace(*request.prev_user_key, *request.current_user_key) ? rocksdb::kNotRequired
                                                                             : rocksdb::kRequired;
   }
 
+  // Always: see the header.
   bool CanDoTrivialMove(const rocksdb::Slice& /*smallest*/, const rocksdb::Slice& /*largest*/) override { return true; }
 
  private:

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 
 #include "big_endian.h"
@@ -148,12 +147,9 @@ class DropListener final : public rocksdb::EventListener {
 
   // What the inputs are known to have held of each banned namespace, less what the outputs hold.
   static Totals Difference(const rocksdb::CompactionJobInfo& job, const BannedSet& banned) {
-    // A file that was only moved to another level is among both.
-    const std::unordered_set<std::string> outputs(job.output_files.begin(), job.output_files.end());
-    const std::unordered_set<std::string> inputs(job.input_files.begin(), job.input_files.end());
+    // A file that was only moved to another level is among both, and nothing of it is left.
     Totals totals;
-    for (const std::string& file : inputs) {
-      if (outputs.contains(file)) continue;
+    for (const std::string& file : job.input_files) {
       for (const NamespaceStats& stats : StatsOf(job, file).namespaces) {
         if (!banned.Contains(stats.namespace_id)) continue;
         DropCounters::Dropped& total = totals[stats.namespace_id];
@@ -161,8 +157,8 @@ class DropListener final : public rocksdb::EventListener {
         total.bytes += stats.bytes;
       }
     }
-    for (const std::string& file : outputs) {
-      if (!totals.empty() && !inputs.contains(file)) Subtract(StatsOf(job, file), &totals);
+    for (const std::string& file : job.output_files) {
+      if (!totals.empty()) Subtract(StatsOf(job, file), &totals);
     }
     return totals;
   }

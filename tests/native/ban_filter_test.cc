@@ -53,7 +53,7 @@ TEST_CASE("a banned row is skipped to the next namespace, its neighbours are kep
   CHECK(Decide(*filter, NamespacePrefix(5), "") == Decision::kRemoveAndSkipUntil);  // 8 bytes are a namespace.
 }
 
-TEST_CASE("namespace 0 is judged like any other although the cache of the last verdict begins there") {
+TEST_CASE("namespace 0 is kept") {
   Shared shared;
   const auto filter = NewFilter(shared);
   CHECK(Decide(*filter, Key(0, 1), Value("a")) == Decision::kKeep);
