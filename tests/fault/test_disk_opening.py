@@ -125,10 +125,9 @@ def test_a_store_refuses_to_open_and_then_opens_with_everything(
     fault, data_dir = FAULTS[name], tmp_path / "data"
     shutil.copytree(image, data_dir)
     before = content(data_dir)
-    rule = shim.add(f"{data_dir}{fault.files}", fault.calls, **fault.how)
-    refused = host.run(open_and_count, kind, str(data_dir))
+    with shim.add(f"{data_dir}{fault.files}", fault.calls, **fault.how) as rule:
+        refused = host.run(open_and_count, kind, str(data_dir))
     assert rule.hits
-    rule.withdraw()
     assert isinstance(refused, str), "it opened all the same"
     reasons = {"DISK_FULL"} if fault.error == errno.ENOSPC else {"CORRUPTION", "READ_ONLY_STORE"}
     assert refused.partition(":")[0] in {*reasons, errno.errorcode[fault.error]}
@@ -144,9 +143,8 @@ def test_a_creation_that_fails_is_made_good_by_the_next_one(
     shim: Shim, host: StoreHost, kind: str, name: str, tmp_path: Path
 ) -> None:
     fault, data_dir = FAULTS[name], tmp_path / "data"
-    rule = shim.add(f"{data_dir}{fault.files}", fault.calls, **fault.how)
-    outcome = host.run(open_and_count, kind, str(data_dir))
-    rule.withdraw()
+    with shim.add(f"{data_dir}{fault.files}", fault.calls, **fault.how) as rule:
+        outcome = host.run(open_and_count, kind, str(data_dir))
     assert rule.hits
     assert isinstance(outcome, str), "it opened all the same"
     assert host.run(open_and_count, other_kind(kind), str(data_dir)) == 0

@@ -117,11 +117,19 @@ def build(directory: Path | None = None) -> Path:
 
 
 class Rule:
-    """One rule in force; made by ``Shim.add``."""
+    """One rule in force; made by ``Shim.add``. As a context manager it is withdrawn at the end of the block."""
 
     def __init__(self, shim: Shim, offset: int) -> None:
         self._shim = shim
         self._offset = offset
+
+    def __enter__(self) -> Rule:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.withdraw()
 
     @property
     def matched(self) -> int:
