@@ -3,10 +3,10 @@
 // A large namespace then owns whole files, which DeleteFilesInRange drops without reading them; tiny namespaces share
 // files, so that thousands of them do not make thousands of files.
 //
-// Moving a file to the next level unread (a trivial move) is always allowed. RocksDB asks with the file's first and last
-// key only, which do not tell whether a boundary between them would be worth a cut; refusing would rewrite every file
-// that tiny namespaces share once per level. What it costs to allow: a namespace that was loaded in key order may share
-// its first and last file, at most two per level, which a reclaim then rewrites instead of dropping.
+// Moving a file to the next level unread (a trivial move) is always allowed. RocksDB asks with the file's first and
+// last key only, which do not tell whether a boundary between them would be worth a cut; refusing would rewrite every
+// file that tiny namespaces share once per level. What it costs to allow: a namespace that was loaded in key order may
+// share its first and last file, at most two per level, which a reclaim then rewrites instead of dropping.
 //
 // A cut parts different namespaces only: never two versions of one key, and no range tombstone reaches across it,
 // because none is ever written beyond its namespace.

@@ -55,8 +55,8 @@ class DropCounters {
   std::unordered_map<uint64_t, Dropped> dropped_;
 };
 
-// A listener that adds what each finished compaction dropped of the namespaces banned now: what its inputs held less what
-// its outputs hold, old versions of rows included. It never claims more than is known. Inputs without the property
+// A listener that adds what each finished compaction dropped of the namespaces banned now: what its inputs held less
+// what its outputs hold, old versions of rows included. It never claims more than is known. Inputs without the property
 // (written by another RocksDB) are not counted; what the outputs hold is then taken off the rest; a namespace that an
 // incomplete output does not list counts nothing. Files dropped whole are not its business (DeleteFilesInRange).
 std::shared_ptr<rocksdb::EventListener> NewDropListener(std::shared_ptr<const Bans> bans,
