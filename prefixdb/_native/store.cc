@@ -189,7 +189,7 @@ Outcome Store::Resume() {
   if (!refused.ok()) return refused;
   const std::lock_guard one_at_a_time(resume_mutex_);
   rocksdb::Status status = db_->Resume();
-  if (status.ok() && health_->failure()) status = BeginNewLog();
+  if (status.ok()) status = LeaveFailedLog();
   if (!status.ok()) return Outcome::Of(status);
   health_->Clear();
   return {};
@@ -198,19 +198,17 @@ Outcome Store::Resume() {
 // Resume begins a new log only when it has something to flush. With nothing in memory the old log would go on behind a
 // torn record, and RocksDB refuses to write to a file that has failed once. So something is put into memory, past the
 // log: a tombstone below every namespace. Nobody else writes meanwhile: the committer refuses while there is a failure.
-rocksdb::Status Store::BeginNewLog() {
-  std::unique_ptr<rocksdb::LogFile> log;
-  rocksdb::Status status = db_->GetCurrentWalFile(&log);
-  if (!status.ok()) return status;
-  const uint64_t failed_log = log->LogNumber();
+rocksdb::Status Store::LeaveFailedLog() {
+  const uint64_t failed = health_->failed_log();
+  if (failed == 0 || CurrentLog(db_.get()) != failed) return rocksdb::Status::OK();
   rocksdb::WriteOptions options;
   options.disableWAL = true;
   options.no_slowdown = true;
-  status = db_->Delete(options, rocksdb::Slice("\0\0", 2));
-  // Still in recovery as far as RocksDB is concerned, which makes this flush leave the failed log behind.
+  rocksdb::Status status = db_->Delete(options, rocksdb::Slice("\0\0", 2));
+  // RocksDB still counts itself as stopped, so this flushes again, and leaves the failed log behind.
   if (status.ok()) status = db_->Resume();
-  if (status.ok()) status = db_->GetCurrentWalFile(&log);
-  if (status.ok() && log->LogNumber() == failed_log) status = rocksdb::Status::Aborted("no new log was begun");
+  if (status.ok() && CurrentLog(db_.get()) == failed)
+    status = rocksdb::Status::Aborted("the failed log is still in use");
   return status;
 }
 

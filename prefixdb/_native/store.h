@@ -129,7 +129,7 @@ class Store {
   Outcome Refusal() const;
   Outcome RefuseReadOnly() const;
   Outcome Read(std::string_view key, rocksdb::ReadTier tier, Found* found, bool* decided);
-  rocksdb::Status BeginNewLog();
+  rocksdb::Status LeaveFailedLog();
   Outcome IngestNow(const std::vector<std::string>& paths, const std::string& begin, const std::string& end,
                     const std::vector<Condition>& guards, uint64_t now_ms, std::optional<CommitResult>* result);
   // Version of the first row of a span, 0 when its value is damaged; nothing when there is no row.

@@ -15,8 +15,11 @@
 // refused as busy. That is switched off for errors that stop writes: whoever owns the store decides when.
 #pragma once
 
+#include <rocksdb/db.h>
 #include <rocksdb/listener.h>
 
+#include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -39,6 +42,17 @@ class WriteHealth final : public rocksdb::EventListener {
   void Clear() {
     const std::lock_guard lock(mutex_);
     failure_.reset();
+    failed_log_ = 0;
+  }
+
+  // Number of the log whose write failed since then; 0 when it was something else. It must never be written to again.
+  uint64_t failed_log() const {
+    const std::lock_guard lock(mutex_);
+    return failed_log_;
+  }
+  void FailLog(uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    failed_log_ = number;
   }
 
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
@@ -51,6 +65,13 @@ class WriteHealth final : public rocksdb::EventListener {
  private:
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;
+  uint64_t failed_log_ = 0;
 };
+
+// Number of the log that writes go to; 0 when it is not known.
+inline uint64_t CurrentLog(rocksdb::DB* db) {
+  std::unique_ptr<rocksdb::LogFile> log;
+  return db->GetCurrentWalFile(&log).ok() ? log->LogNumber() : 0;
+}
 
 }  // namespace prefixdb
