@@ -40,6 +40,9 @@ PURGE_SECONDS = 2.0
 PASSES_MAX = 16_384
 """Finished reclaims whose files are remembered for the proof."""
 
+ERRORS_PROPERTY = "rocksdb.background-errors"
+"""How many flushes and compactions have failed; the only trace of a failed compaction in one of the bindings."""
+
 Report = Callable[[int, ReclaimProgress], None]
 Stop = Callable[[], bool]
 
@@ -118,6 +121,10 @@ class SpaceKeeper(Generic[E]):
         """Make sure that compacting the pieces drops them, or return false when stopped before."""
         raise NotImplementedError
 
+    def _hold_nothing(self, engine: E, files: Sequence[LiveFile], pieces: Sequence[Span]) -> bool:
+        """Return whether files that a compaction of the pieces left as they were hold nothing of them."""
+        raise NotImplementedError
+
     # --- reclaiming --------------------------------------------------------------------------------------------------
 
     def reclaim(self, namespace_ids: Sequence[int], report: Report, stop: Stop) -> None:
@@ -164,7 +171,12 @@ class SpaceKeeper(Generic[E]):
             self._drop_files(engine, [each.span for each in batch.values()])
             files = engine.live_files()
             live = {file.name for file in files}
-            needy = [each.span for each in batch.values() if not self._is_settled(engine, each.span)]
+            needy = []
+            for each in batch.values():
+                if self._is_settled(engine, each.span):
+                    each.former -= live
+                else:
+                    needy.append(each.span)
         index = FileIndex(files)
         steps = plan_steps(
             [span for span in needy if index.overlapping(span)],
@@ -186,7 +198,8 @@ class SpaceKeeper(Generic[E]):
             here = [each for piece, each in waiting if piece.begin in span]
             for each in here:
                 each.advance("compacting")
-            live = None if stop() else self._compact(span, here, stop)
+            pieces = [piece for piece in step.pieces if piece.begin in span]
+            live = None if stop() else self._compact(span, pieces, here, stop)
             if live is None:
                 return False
             done = []
@@ -199,19 +212,28 @@ class SpaceKeeper(Generic[E]):
             finished += done
         return True
 
-    def _compact(self, span: Span, here: list[Reclaimed], stop: Stop) -> set[str] | None:
-        """Rewrite every file that overlaps the span; return the names of the files in use then, or None if stopped."""
+    def _compact(self, span: Span, pieces: Sequence[Span], here: Sequence[Reclaimed], stop: Stop) -> set[str] | None:
+        """Rewrite every file that holds something of the pieces in the span, which belong to ``here`` in this order.
+
+        Returns:
+            The names of the files in use then, or None when stopped.
+        """
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             index = FileIndex(engine.live_files())
-            rewritten = {file.name for file in index.overlapping(span)}
-            for each in here:
-                each.former.update(file.name for file in index.overlapping(each.span))
+            holding = {file.name: file for piece in pieces for file in index.overlapping(piece)}
+            for piece, each in zip(pieces, here, strict=True):
+                each.former.update(file.name for file in index.overlapping(piece))
+            errors = engine.property_int(ERRORS_PROPERTY)
             if not engine.compact(span.begin, span.end, stop):
                 return None
             live = {file.name for file in engine.live_files()}
-        if rewritten & live:
-            # The engine's call reports no failure, so look whether it did anything.
-            raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
+            kept = [file for file in holding.values() if file.name in live]
+            failed = engine.property_int(ERRORS_PROPERTY) != errors
+            # The engine reports no failure for sure, and it leaves a file alone in which it finds nothing of the span.
+            if kept and (failed or not self._hold_nothing(engine, kept, pieces)):
+                raise error(Reason.READ_ONLY_STORE, "A compaction did not finish.", retry_after_ms=DISK_RETRY_MS)
+        for each in here:
+            each.former.difference_update(file.name for file in kept)
         return live
 
     def _remember(self, done: list[Reclaimed]) -> None:

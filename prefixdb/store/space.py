@@ -23,7 +23,7 @@ from prefixdb.limits import RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Commit, CommitResult, DeleteSpan, Emptiness, SpanSize
 from prefixdb.store.cursor import LsmCursor
 from prefixdb.store.directory import engine_files
-from prefixdb.store.engine import Engine, RowEngine
+from prefixdb.store.engine import Engine, LiveFile, RowEngine
 from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
 from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, namespace_of_span, overlaps
 from prefixdb.store.reclaiming import SpaceKeeper, Stop
@@ -105,6 +105,10 @@ class LsmSpace(SpaceKeeper[RowEngine]):
                     engine.flush()
                 return True
         return False
+
+    def _hold_nothing(self, engine: RowEngine, files: Sequence[LiveFile], pieces: Sequence[Span]) -> bool:
+        # The tombstones of this step lay in a file with deletions: were it still there, nothing would have been done.
+        return all(file.entries and not file.deletions for file in files)
 
 
 def _memtable_deletes(engine: Engine) -> int:

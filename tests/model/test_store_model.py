@@ -5,7 +5,7 @@ several in one batch), reads of every kind, steps of a held clock, flushes, comp
 and power cuts (a copy of the directory of the running store). Versions are compared by order and identity, since the
 model numbers differently. A failure prints the seed and the number of operations that replay it:
 
-    PREFIXDB_MODEL_SEED=… PREFIXDB_MODEL_OPS=… pytest tests/model/test_store_model.py
+    PREFIXDB_MODEL_SEED=… PREFIXDB_MODEL_OPS=… pytest tests/model/test_store_model.py -k STORE
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from prefixdb.store.base import (
     Mutation,
     Put,
     Row,
+    Store,
     ValueIs,
     VersionIs,
 )
-from prefixdb.store.rocksdict import RocksdictStore
 from tests.support.clocks import HeldClock
-from tests.support.crash_image import await_saved, open_store
+from tests.support.crash_image import OpenStore, await_saved
 from tests.support.memory_store import MemoryStore
 
 OPERATIONS = int(os.environ.get("PREFIXDB_MODEL_OPS", "3000"))
@@ -54,8 +54,9 @@ def drain(cursor: Cursor, size: int) -> list[Row]:
 class Lives:
     """The subject, the model, and what ties their versions together."""
 
-    def __init__(self, directory: Path, chance: random.Random) -> None:
+    def __init__(self, directory: Path, chance: random.Random, open_store: OpenStore) -> None:
         self.directory = directory
+        self.open_store = open_store
         self.chance = chance
         self.clock = HeldClock()
         self.model = MemoryStore(self.clock)
@@ -132,6 +133,8 @@ class Lives:
         after = RowKey(b"")
         while after := self.subject.sweep_expired(after, self.chance.randrange(1, 20)):
             pass
+        if self.subject.status().name == "native":
+            self.subject.compact()  # Its sweep does nothing; compactions drop what has expired.
         for namespace_id in NAMESPACES:
             cursor = self.subject.open_cursor(namespace_span(namespace_id), raw=True)
             now_ms = self.clock.now_ms()
@@ -171,8 +174,8 @@ class Lives:
             assert drain(theirs, 50) == [self._as_subject(row) for row in drain(mine, 1 << 30)]
             theirs.close()
 
-    def _open(self) -> RocksdictStore:
-        return open_store(self._data_dir(), clock=self.clock)
+    def _open(self) -> Store:
+        return self.open_store(self._data_dir(), clock=self.clock)
 
     def _data_dir(self) -> Path:
         return self.directory / f"data-{self.generation}"
@@ -231,8 +234,8 @@ class Lives:
 
 
 @pytest.mark.timeout(3600)
-def test_the_store_answers_like_a_dict_whatever_happens(tmp_path: Path) -> None:
-    lives = Lives(tmp_path, random.Random(SEED))
+def test_the_store_answers_like_a_dict_whatever_happens(tmp_path: Path, open_store: OpenStore) -> None:
+    lives = Lives(tmp_path, random.Random(SEED), open_store)
     done = 0
     try:
         while done < OPERATIONS:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.store.conformance import RowConformance
 from tests.store.conformance_space import BanConformance, CursorConformance, SpaceConformance
+from tests.store.conformance_ways_in import CommitterConformance, IngestConformance
 from tests.store.stores import STORES, Harness
 
 
@@ -35,4 +36,12 @@ class TestSpace(SpaceConformance):
 
 
 class TestBans(BanConformance):
+    pass
+
+
+class TestCommitters(CommitterConformance):
+    pass
+
+
+class TestIngests(IngestConformance):
     pass

@@ -17,9 +17,7 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB
 from prefixdb.store import lsm, opening
-from prefixdb.store import open_store as open_by_kind
 from prefixdb.store.base import Commit, CommitResult, Delete, Put
-from prefixdb.store.rocksdict import RocksdictStore
 from tests.support.clocks import HeldClock
 from tests.support.crash_image import open_store, row_key, write_rows
 
@@ -136,19 +134,6 @@ def test_a_row_that_is_written_again_during_a_sweep_stays(tmp_path: Path, monkey
     cursor = store.open_cursor(Span(RowKey(b""), opening.END_OF_KEYS), raw=True)
     assert row_key(2) not in [row.key for row in cursor.fetch(100, MIB)]
     store.close()
-
-
-def test_a_store_that_is_forced_is_used_or_refused_and_never_replaced(tmp_path: Path) -> None:
-    with pytest.raises(NotImplementedError, match="native"):
-        open_by_kind("native", tmp_path / "data", clock=HeldClock())
-    with pytest.raises(ValueError, match="store must be one of"):
-        open_by_kind("leveldb", tmp_path / "data", clock=HeldClock())
-    assert not (tmp_path / "data").exists()
-    for kind in ("auto", "rocksdict"):
-        store = open_by_kind(kind, tmp_path / "data", clock=HeldClock(), durability="os")
-        assert isinstance(store, RocksdictStore)
-        assert store.status().durability == "os"
-        store.close()
 
 
 def test_an_unknown_durability_is_refused_before_anything_is_created(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ restarts, interruptions and neighbours in the same files are the cases in which 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +189,56 @@ def test_a_compaction_that_did_nothing_is_noticed(store: Store, monkeypatch: pyt
     monkeypatch.undo()
     assert reclaim(store) == "done"
     assert store.prove_empty(namespace_span(NS)).empty
+
+
+def test_a_compaction_that_finds_its_work_done_is_no_failure(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine leaves a file alone whose range covers the span but in which it finds nothing of it."""
+    for namespace_id in (LEFT, NS, RIGHT):
+        fill(store, namespace_id)
+    drop = store._space._drop
+
+    def drop_and_compact(pieces: Sequence[Span], stop: Callable[[], bool]) -> bool:
+        done: bool = drop(pieces, stop)
+        store.compact()
+        return done
+
+    monkeypatch.setattr(store._space, "_drop", drop_and_compact)
+    assert reclaim(store) == "done"
+    assert store.prove_empty(namespace_span(NS)).empty
+    assert store.span_size(namespace_span(LEFT)).rows == 300
+
+
+def test_a_reclaim_that_was_cut_off_does_not_hinder_the_next_namespaces(store: Any, tmp_path: Path) -> None:
+    """A tombstone up to the end of one namespace names the begin of the next, in which it holds nothing."""
+    for namespace_id in (LEFT, NS, RIGHT):
+        fill(store, namespace_id)
+    store.compact()
+    store.commit(Commit((DeleteSpan(namespace_span(LEFT)), Put(data_key(LEFT - 1, 0, b"x"), b""))))
+    store.flush()
+    assert reclaim(store) == "done"
+    assert store.prove_empty(namespace_span(NS)).empty
+    assert not store.prove_empty(namespace_span(LEFT)).empty
+
+
+@pytest.mark.parametrize("kind", ["rocksdict"], indirect=True)  # The native store looks at real versions.
+def test_a_file_the_engine_has_not_looked_into_may_hide_rows(store: Any, tmp_path: Path, open_store: OpenStore) -> None:
+    for number in range(1, 30):  # After an opening the engine knows about the content of twenty files.
+        fill(store, 10 * number, 5)
+        fill(store, 10 * number + 2, 5)
+        store.flush()
+        store.compact(Span(namespace_span(10 * number).begin, namespace_span(10 * number + 2).end))
+    store.close()
+    again = open_store(tmp_path / "data")
+    try:
+        with again._slot.use() as engine:
+            unknown = [file for file in engine.live_files() if not file.entries]
+        assert unknown
+        between = int.from_bytes(unknown[-1].first_key[:8], "big") + 1
+        assert again.prove_empty(namespace_span(between)).bytes_found
+        assert reclaim(again, between) == "done"
+        assert again.prove_empty(namespace_span(between)).empty
+    finally:
+        again.close()
 
 
 def test_closing_the_store_stops_a_reclaim_without_an_error(store: Store) -> None:
