@@ -6,6 +6,7 @@ a file system cannot be asked for (failed sync, stall, a failing reopening) come
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ import pytest
 from prefixdb.errors import DataLossError, OutcomeUnknownError, PrefixdbError, Reason, UnavailableError
 from prefixdb.keycodec import namespace_span
 from prefixdb.limits import KIB
-from prefixdb.store.base import Commit, Put, Store
+from prefixdb.store.base import Commit, CommitResult, Put, Store
 from prefixdb.store.faults import Doing, translate
+from tests.store.stores import DURABLE
 from tests.support.crash_image import NS, OpenStore, row_key, write_rows
 from tests.support.faulty_engine import APPEND_FAILED, NO_SPACE, STALL, SYNC_FAILED, Faults
 
@@ -216,3 +218,50 @@ def test_every_kind_of_engine_text_has_its_reason_and_never_becomes_the_message(
     assert translated.reason is reason
     assert text not in translated.message
     assert (translated.retry_after_ms is not None) == (reason.value.retryable)
+
+
+@pytest.mark.parametrize("kind", [name for name in DURABLE if name == "native"], indirect=True)
+def test_an_engine_that_recovers_in_place_keeps_its_cursors(tmp_path: Path, faults: Faults) -> None:
+    faults.resumes = True
+    store = faults.open_store(tmp_path / "data")
+    write_rows(store, 0, 50)
+    cursor = store.open_cursor(namespace_span(NS))
+    assert len(cursor.fetch(10, 1 << 20)) == 10
+    engines = len(faults.engines)
+    faults.write_text = NO_SPACE
+    assert refusal(store, 60).reason is Reason.DISK_FULL
+    assert refusal(store, 60).reason is Reason.DISK_FULL
+    faults.write_text = None
+    await_writable(store, lambda: store.status().writable)
+    assert len(faults.engines) == engines
+    assert cursor.count(1_000) == 40
+    assert put_row(store, 60)
+    store.close()
+
+
+@pytest.mark.parametrize("kind", [name for name in DURABLE if name == "native"], indirect=True)
+def test_tasks_that_wait_for_a_commit_are_answered_when_the_engine_is_exchanged(
+    tmp_path: Path, open_store: OpenStore
+) -> None:
+    store = open_store(tmp_path / "data")
+
+    async def run() -> list[object]:
+        committer = store.new_committer()
+        await committer.commit(Commit((Put(row_key(0), b""),)))
+        tasks = [asyncio.create_task(committer.commit(Commit((Put(row_key(n), b""),)))) for n in range(1, 500)]
+        await asyncio.sleep(0)
+        with store._commit_lock:
+            store._reopen()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await committer.commit(Commit((Put(row_key(1_000), b""),)))).applied
+        await committer.close()
+        return outcomes
+
+    outcomes = asyncio.run(run())
+    for number, outcome in enumerate(outcomes, 1):
+        if isinstance(outcome, CommitResult):
+            assert store.get(row_key(number)) is not None
+        else:
+            assert isinstance(outcome, UnavailableError) and outcome.reason is Reason.READ_ONLY_STORE
+            assert store.get(row_key(number)) is None
+    store.close()

@@ -19,11 +19,11 @@ from prefixdb.limits import MIB
 from prefixdb.store import lsm, opening
 from prefixdb.store.base import Commit, CommitResult, Delete, Put
 from tests.support.clocks import HeldClock
-from tests.support.crash_image import open_store, row_key, write_rows
+from tests.support.crash_image import OpenStore, open_store, row_key, write_rows
 
 
 def test_closing_cancels_background_work_before_it_closes_the_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_store: OpenStore
 ) -> None:
     store = open_store(tmp_path / "data")
     events: list[str] = []
@@ -71,7 +71,7 @@ def test_the_engine_is_tested_before_it_is_trusted(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "data" / "db").exists()
 
 
-def test_time_never_starts_below_what_the_directory_has_seen(tmp_path: Path) -> None:
+def test_time_never_starts_below_what_the_directory_has_seen(tmp_path: Path, open_store: OpenStore) -> None:
     late, early = HeldClock(5_000_000), HeldClock(1_000_000)
     store = open_store(tmp_path / "data", clock=late)
     store.commit(Commit((Put(row_key(1), b"", 4_000_000),)))
@@ -83,7 +83,9 @@ def test_time_never_starts_below_what_the_directory_has_seen(tmp_path: Path) -> 
     store.close()
 
 
-def test_what_the_side_file_says_is_on_disk_before_it_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_side_file_says_is_on_disk_before_it_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_store: OpenStore
+) -> None:
     store = open_store(tmp_path / "data", durability="os")
     version = write_rows(store, 0, 10)
     synced: list[str] = []
@@ -95,7 +97,7 @@ def test_what_the_side_file_says_is_on_disk_before_it_says_it(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "fsync", record)
     with store._commit_lock, store._slot.use() as engine:
-        store._directory.save(engine, store._sequence, 1)
+        store._directory.save(engine, store._known_sequence(engine), 1)
     kinds = [name.split("-")[0] if "MANIFEST" in name else Path(name).suffix or name for name in synced]
     assert kinds == ["MANIFEST", ".log", "db", ".new", "data"]
     state = json.loads((tmp_path / "data" / "store-state.json").read_text())
@@ -103,7 +105,7 @@ def test_what_the_side_file_says_is_on_disk_before_it_says_it(tmp_path: Path, mo
     store.close()
 
 
-def test_an_idle_store_leaves_the_side_file_alone(tmp_path: Path) -> None:
+def test_an_idle_store_leaves_the_side_file_alone(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     directory = store._directory
     write_rows(store, 0, 1)
@@ -136,13 +138,13 @@ def test_a_row_that_is_written_again_during_a_sweep_stays(tmp_path: Path, monkey
     store.close()
 
 
-def test_an_unknown_durability_is_refused_before_anything_is_created(tmp_path: Path) -> None:
+def test_an_unknown_durability_is_refused_before_anything_is_created(tmp_path: Path, open_store: OpenStore) -> None:
     with pytest.raises(ValueError, match="durability"):
         open_store(tmp_path / "data", durability="maybe")
     assert not (tmp_path / "data").exists()
 
 
-def test_a_delete_of_a_row_that_never_was_keeps_its_number_over_restarts(tmp_path: Path) -> None:
+def test_a_delete_of_a_row_that_never_was_keeps_its_number_over_restarts(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     version = store.commit(Commit((Delete(row_key(1)),))).version
     for _ in range(3):

@@ -1,4 +1,5 @@
 """One test for each known trap of rocksdict 0.3.29: what the store does about it works, and would be missed.
+Those that a store on any binding may fall into run for every store.
 
 Method: each test provokes its trap the way it was found; where that cannot be done at will, an engine that fails on
 demand does it. R9, the rates, are no trap and have no test here.
@@ -24,10 +25,10 @@ from prefixdb.keycodec import RowKey, Span, data_key, namespace_span
 from prefixdb.limits import KIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import rocksdict as binding
 from prefixdb.store import selftest
-from prefixdb.store.base import Commit, DeleteSpan, Put
+from prefixdb.store.base import Commit, DeleteSpan, Put, Store
 from prefixdb.store.commit import BatchPlanner
 from prefixdb.store.engine import EngineOptions
-from tests.support.crash_image import NS, content, flip, open_store, row_key, write_rows
+from tests.support.crash_image import NS, OpenStore, content, flip, open_store, row_key, write_rows
 from tests.support.faulty_engine import Faults
 
 
@@ -36,6 +37,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def tombstones(store: Store) -> int:
+    return int(store.status().extra["range_tombstones"])
 
 
 def inverted() -> Span:
@@ -104,7 +109,7 @@ def test_r2_a_reverse_scan_needs_no_lower_bound(tmp_path: Path) -> None:
     assert "set_iterate_lower_bound(" not in Path(binding.__file__).read_text()
 
 
-def test_r3_a_cursor_shows_the_moment_it_was_opened_at(tmp_path: Path) -> None:
+def test_r3_a_cursor_shows_the_moment_it_was_opened_at(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 100)
     cursor = store.open_cursor(namespace_span(NS))
@@ -119,7 +124,7 @@ def test_r3_a_cursor_shows_the_moment_it_was_opened_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["alone", "in a batch"])
-def test_r4_an_inverted_range_never_reaches_the_engine(tmp_path: Path, where: str) -> None:
+def test_r4_an_inverted_range_never_reaches_the_engine(tmp_path: Path, where: str, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 10)
     wrong = inverted()
@@ -137,7 +142,7 @@ def test_r4_an_inverted_range_never_reaches_the_engine(tmp_path: Path, where: st
     store.close()
 
 
-def test_r5_damage_is_never_the_end_of_a_walk(tmp_path: Path) -> None:
+def test_r5_damage_is_never_the_end_of_a_walk(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 500)
     store.flush()
@@ -151,7 +156,7 @@ def test_r5_damage_is_never_the_end_of_a_walk(tmp_path: Path) -> None:
     store.close()
 
 
-def test_r6_lost_commits_are_noticed_before_anything_is_written(tmp_path: Path) -> None:
+def test_r6_lost_commits_are_noticed_before_anything_is_written(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 10)
     store.close()
@@ -164,7 +169,7 @@ def test_r6_lost_commits_are_noticed_before_anything_is_written(tmp_path: Path) 
     assert content(tmp_path / "data") == before
 
 
-def test_r6_recovery_forgives_only_a_torn_tail(tmp_path: Path) -> None:
+def test_r6_recovery_forgives_only_a_torn_tail(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 10)
     options = (tmp_path / "data" / "db").glob("OPTIONS-*")
@@ -175,7 +180,7 @@ def test_r6_recovery_forgives_only_a_torn_tail(tmp_path: Path) -> None:
     store.close()
 
 
-def test_r7_long_calls_let_other_threads_run(tmp_path: Path) -> None:
+def test_r7_long_calls_let_other_threads_run(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     for first in range(0, 60_000, 2_000):
         write_rows(store, first, 2_000)
@@ -212,7 +217,7 @@ def test_r8_writes_are_refused_instead_of_stalling(tmp_path: Path) -> None:
         store.close()
 
 
-def test_r8_a_real_stall_is_answered_at_once_and_passes(tmp_path: Path) -> None:
+def test_r8_a_real_stall_is_answered_at_once_and_passes(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data", write_buffer_bytes=64 * KIB, durability="os")
     payload = os.urandom(500 * KIB)
     stalls, slowest = 0, 0.0
@@ -245,7 +250,7 @@ WRITE_FOREVER = """
 import sys
 from pathlib import Path
 from tests.support.crash_image import open_store, write_rows
-store = open_store(Path(sys.argv[1]), durability=sys.argv[2])
+store = open_store(Path(sys.argv[1]), sys.argv[3], durability=sys.argv[2])
 number = 0
 while True:
     write_rows(store, number, 10)
@@ -255,9 +260,13 @@ while True:
 
 
 @pytest.mark.parametrize("durability", ["fsync", "os"])
-def test_r10_kill_9_loses_no_acknowledged_commit(tmp_path: Path, durability: str) -> None:
+def test_r10_kill_9_loses_no_acknowledged_commit(
+    tmp_path: Path, durability: str, open_store: OpenStore, kind: str
+) -> None:
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITE_FOREVER, str(tmp_path / "data"), durability], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITE_FOREVER, str(tmp_path / "data"), durability, kind],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert writer.stdout is not None
     acknowledged = 0
@@ -307,7 +316,7 @@ def test_r12_a_refused_second_opening_does_not_break_the_owners_next(tmp_path: P
     store.close()
 
 
-def test_r13_a_forked_child_is_refused(tmp_path: Path) -> None:
+def test_r13_a_forked_child_is_refused(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     child = os.fork()
     if child == 0:
@@ -320,7 +329,7 @@ def test_r13_a_forked_child_is_refused(tmp_path: Path) -> None:
     store.close()
 
 
-def test_r14_close_ends_cursors_and_compactions_and_frees_the_directory(tmp_path: Path) -> None:
+def test_r14_close_ends_cursors_and_compactions_and_frees_the_directory(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     for first in range(0, 40_000, 4_000):
         write_rows(store, first, 4_000)
@@ -346,7 +355,7 @@ def test_r14_close_ends_cursors_and_compactions_and_frees_the_directory(tmp_path
     store.close()
 
 
-def test_r14_an_exception_somebody_keeps_does_not_keep_the_directory(tmp_path: Path) -> None:
+def test_r14_an_exception_somebody_keeps_does_not_keep_the_directory(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 500)
     store.flush()
@@ -364,13 +373,13 @@ def test_r14_an_exception_somebody_keeps_does_not_keep_the_directory(tmp_path: P
     assert kept
 
 
-def test_r15_range_tombstones_are_flushed_before_they_cost_reads(tmp_path: Path) -> None:
+def test_r15_range_tombstones_are_flushed_before_they_cost_reads(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     many = [Commit((DeleteSpan(Span(row_key(n), row_key(n + 1))),)) for n in range(RANGE_TOMBSTONES_MAX)]
     store.commit_many(many[:-1])
-    assert store._tombstones == RANGE_TOMBSTONES_MAX - 1
+    assert tombstones(store) == RANGE_TOMBSTONES_MAX - 1
     store.commit_many(many[:1])
-    wait_for(lambda: store._tombstones == 0)
+    wait_for(lambda: tombstones(store) == 0)
     assert list((tmp_path / "data" / "db").glob("*.sst"))
     store.close()
 
@@ -392,7 +401,7 @@ def test_r15_range_deletes_that_outrun_the_flush_are_refused_and_other_writes_ar
     store.close()
 
 
-def test_r16_a_checkpoint_is_complete_by_itself(tmp_path: Path) -> None:
+def test_r16_a_checkpoint_is_complete_by_itself(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     write_rows(store, 0, 100)
     store.checkpoint(tmp_path / "copy")
@@ -417,7 +426,7 @@ def test_r17_a_range_delete_in_a_batch_hits_the_rows(tmp_path: Path) -> None:
     assert rocksdict.Rdict.list_cf(str(tmp_path / "data" / "db"), options) == ["default"]
 
 
-def test_r18_a_new_directory_leaves_sequence_zero_for_good(tmp_path: Path) -> None:
+def test_r18_a_new_directory_leaves_sequence_zero_for_good(tmp_path: Path, open_store: OpenStore) -> None:
     store = open_store(tmp_path / "data")
     assert store.status().last_version >= 1
     for _ in range(2):
