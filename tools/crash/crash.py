@@ -1,6 +1,6 @@
 """Kill a loaded server again and again and check what is left.
 
-    tools/crash/crash.py [--rounds 20] [--seed N] [--workers 6] [--store auto] [--keep]
+    tools/crash/crash.py [--rounds 20] [--seed N] [--workers 6] [--store auto] [--start-seconds 5] [--keep]
 
 Each round starts a real server on the same directory, checks everything that was ever acknowledged, loads it from
 several threads (puts, lifetimes, conditions, batches across databases, range deletes), and kills it with -9: at a
@@ -39,12 +39,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeat the calls of an earlier run")
     parser.add_argument("--workers", type=int, default=6, help="threads that write (default 6)")
     parser.add_argument("--store", default="auto", choices=("auto", "native", "rocksdict"))
+    parser.add_argument(
+        "--start-seconds", type=float, default=5.0, help="a start may take so long (default 5); more on a busy machine"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}; repeat with: make crash ARGS='--rounds {arguments.rounds} --seed {seed}'", flush=True)
+    again = f"--rounds {arguments.rounds} --seed {seed} --store {arguments.store}"
+    print(f"seed {seed}; repeat with: make crash ARGS='{again}'", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="prefixdb-crash-"))
-    run = Run(Plan(arguments.rounds, seed, arguments.workers, arguments.store), directory / "data")
+    plan = Plan(arguments.rounds, seed, arguments.workers, arguments.store, arguments.start_seconds)
+    run = Run(plan, directory / "data")
     begin = time.monotonic()
     good = False
     try:

@@ -76,7 +76,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}; repeat with: make model ARGS='--operations {arguments.operations} --seed {seed}'", flush=True)
+    again = f"--operations {arguments.operations} --seed {seed} --store {arguments.store}"
+    print(f"seed {seed}; repeat with: make model ARGS='{again}'", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="prefixdb-model-"))
     begin = time.monotonic()
     try:
