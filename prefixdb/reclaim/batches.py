@@ -35,6 +35,9 @@ FAILURES_IN_A_ROW_MAX = 16
 """Failures after which a batch is not halved any further: one bad namespace among a thousand is alone after ten, so
 that many in a row mean that the store cannot do it for anybody now."""
 
+PROOFS_IN_A_ROW = 4
+"""Proofs in a row that wait for readers of old files only; before the next the namespace is reclaimed again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -100,15 +103,16 @@ class Batches:
             self._published.publish([work.ban for work in piece])
             for work in works:
                 self._board.show(work, phase=ReclaimPhase.RECLAIMING, detail="")
+            if len(works) < len(piece):
+                self._store.flush()  # After such work the engine looks for old files that nobody reads any more.
             if works:
                 ids = [work.ban.namespace_id for work in works]
                 self._store.reclaim(ids, on_progress=turn.on_progress, stop=turn.stop)
         except Exception as failure:  # noqa: BLE001  # handed to the caller, who logs it with what it is about
             return failure
-        interrupted = self._is_stopping() or turn.yielded
-        for work in works:
-            work.interrupted = interrupted
-            work.removed = not interrupted
+        for work in works:  # After a stop nothing is looked at any more.
+            work.interrupted = turn.yielded
+            work.removed = not turn.yielded
         if turn.yielded:
             turn.give_way()
         return None
@@ -145,9 +149,6 @@ class Batches:
 
     def _finish(self, works: Sequence[Work]) -> int:
         now_ms = self._board.clock.now_ms()
-        for work in works:
-            # Should the mark fail, the ids are not published any more and the whole turn is taken again.
-            work.removed = False
         try:
             outcomes = self._published.finish([_final(work, now_ms) for work in works])
         except Exception as failure:  # noqa: BLE001  # logged; all of them are tried again
@@ -174,11 +175,14 @@ class Batches:
             waits_for = "the proof still found data; reclaiming again"
             _log.warning("namespace %d is not empty after a reclaim; it is reclaimed again", work.ban.namespace_id)
         else:
+            # Should the engine have overlooked a file, the work on it is done again now and then.
+            work.removed = (work.failures + 1) % PROOFS_IN_A_ROW != 0
             waits_for = f"waiting for readers of {len(found.files_pinned)} old files"
+            _log.info("namespace %d: %s, %s", work.ban.namespace_id, waits_for, ", ".join(found.files_pinned[:3]))
         self._board.retry_later(work, waits_for, found)
 
     def _put_off(self, works: Sequence[Work], failure: Exception) -> None:
-        """Try these again later; told in one line, for a full disk concerns all of them."""
+        """Try these again later, from the start; told in one line, for a full disk concerns all of them."""
         refusal = failure.reason.name if isinstance(failure, PrefixdbError) else ""
         detail = f"the store refused: {refusal}" if refusal else "internal error; it is in the log"
         for work in works:

@@ -115,7 +115,7 @@ class Publisher:
         """Measure, begin and publish; return how many."""
         works_by_id = {work.ban.namespace_id: work for work in works}
         sizes = self._measure(works)
-        if not sizes or self._is_stopping():
+        if not sizes:
             return 0
         try:
             outcomes = self._board.registry.mark_reclaims_started(sizes)

@@ -16,6 +16,7 @@ from prefixdb.catalog.entities import NamespaceState
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.schema import Tag
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.keycodec import RowKey
 from prefixdb.records import encode_record
 from prefixdb.store.base import Commit, Delete, Put
 from tests.support.catalog import assert_reload_is_equal, reason_of, reclaim_by_hand
@@ -96,6 +97,10 @@ def damage_dead_name(record):
 
 def damage_other_incarnation(record):
     return [Put(schema.namespace_key(record.id), schema.encode_namespace(replace(record, incarnation=999)))]
+
+
+def damage_long_key(record):
+    return [Put(RowKey(schema.ban_key(record.id) + b"x"), schema.encode_namespace(record))]
 
 
 def damage_unknown_state(record):

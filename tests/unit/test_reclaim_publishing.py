@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from prefixdb.catalog.entities import NamespaceState, ReclaimPhase
 from prefixdb.errors import DataLossError, OutcomeUnknownError, Reason, error
 from prefixdb.reclaim import batches, board, publisher
+from prefixdb.reclaim.published import Published
 from prefixdb.store.base import Dropped, SpanSize
 from tests.support.reclaim_bench import Bench, Crash, reason_of
 
@@ -172,8 +173,9 @@ def test_a_failure_between_any_two_of_the_last_steps_is_made_good_by_publishing_
 
 
 @pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
 def test_an_unknown_outcome_of_the_last_commit_leaves_nothing_published_that_can_be_issued_again(
-    bench, monkeypatch, applied
+    bench, monkeypatch, applied, at_once
 ):
     (doomed,) = bench.banned("doomed")
     honest = bench.store.commit_many
@@ -189,14 +191,45 @@ def test_an_unknown_outcome_of_the_last_commit_leaves_nothing_published_that_can
     bench.reclaimer.run_once()
     assert bench.store.published == set()
     monkeypatch.setattr(bench.store, "commit_many", honest)
-    if applied:
+    if applied and at_once:
         issued_again(bench, doomed, "again")
     later(bench)
     assert doomed not in bench.store.published
     assert bench.phase(doomed) is P.DONE
-    if not applied:
+    assert len(bench.store.calls("reclaim")) == (1 if applied else 2)
+    assert bench.reclaimer._board.queued() == []
+    if not (applied and at_once):
         issued_again(bench, doomed, "again")
     assert later(bench) is False and bench.rows(doomed)
+
+
+def test_only_a_begun_ban_of_the_present_incarnation_is_ever_published(bench):
+    published = Published(bench.store, bench.registry)
+    doomed = bench.tenant("doomed")
+    bench.registry.ban(doomed, by="x")
+    due = bench.registry.ban_of(doomed)
+    assert published.publish([due]) == [] and bench.store.published == set()
+    bench.reclaimer.run_once()
+    assert published.publish([due]) == []
+    bench.registry.create("again", namespace_id=doomed)
+    assert published.publish([due]) == [] and bench.store.published == set()
+    bench.registry.ban(doomed, by="x")
+    bench.registry.mark_reclaims_started({doomed: SpanSize(0, 0)})
+    assert published.publish([due]) == [] and bench.store.published == set()
+    assert published.publish([bench.registry.ban_of(doomed)]) == [bench.registry.ban_of(doomed)]
+
+
+def test_a_ban_that_is_taken_back_because_the_clock_was_set_back_leaves_nothing_behind(bench):
+    doomed = bench.tenant("doomed")
+    bench.registry.ban(doomed, by="x", grace_ms=1_000)
+    bench.streams[doomed] = 1
+    bench.clock.advance(1_000)
+    bench.reclaimer.run_once()
+    assert "1 open" in bench.reclaimer.report(doomed).detail
+    bench.clock._now_ms -= 500
+    bench.registry.unban(doomed)
+    bench.registry.ban(doomed, by="y", grace_ms=1_000)
+    assert bench.phase(doomed) is P.GRACE and bench.reclaimer.report(doomed).banned_by == "y"
 
 
 def test_nobody_publishes_between_the_withdrawal_and_the_mark(bench):
@@ -321,11 +354,15 @@ def test_a_store_that_refuses_puts_all_bans_off_with_one_line(bench, caplog, wha
     assert bench.reclaimer.run_once() is True
 
 
-def test_a_stop_while_measuring_begins_nothing(bench):
-    (doomed,) = bench.banned("doomed")
-    bench.store.before["measure"] = lambda ids: bench.reclaimer.stop()
+def test_a_stop_while_measuring_begins_nothing_with_half_a_size(bench):
+    first, second, third = bench.banned("first", "second", "third")
+    bench.store.before["measure"] = lambda ids: bench.reclaimer.stop() if ids == (second,) else None
     assert bench.reclaimer.run_once() is False
-    assert bench.store.calls("publish") == [] and not bench.registry.ban_of(doomed).reclaim_started_at_ms
+    assert [bool(bench.registry.ban_of(n).reclaim_started_at_ms) for n in (first, second, third)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_report_shows_what_compactions_have_dropped_so_far_but_never_more_than_there_was(bench, monkeypatch):
