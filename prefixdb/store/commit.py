@@ -47,7 +47,7 @@ a tenth of a millisecond."""
 GATHER_SECONDS_MAX = 0.010
 """Longest time a batch waits for company."""
 
-_ENGINE_WIDE = frozenset({Reason.WRITE_STALL, Reason.READ_ONLY_STORE, Reason.DISK_FULL, Reason.OUTCOME_UNKNOWN})
+ENGINE_WIDE = frozenset({Reason.WRITE_STALL, Reason.READ_ONLY_STORE, Reason.DISK_FULL, Reason.OUTCOME_UNKNOWN})
 """Failures of the engine: trying the requests of a batch one by one would fail each the same way, or apply it twice."""
 
 
@@ -160,7 +160,9 @@ def _holds(condition: Condition, row: StoredValue | None) -> bool:
     raise TypeError("not a condition")
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
+    """Commits of one caller and where the answer goes."""
+
     commits: tuple[Commit, ...]
     size: int
     reply: asyncio.Future[list[CommitResult]]
@@ -175,7 +177,7 @@ class GroupCommitter:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: list[_Request] = []
+        self._waiting: list[Request] = []
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefixdb-commit")
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -202,7 +204,7 @@ class GroupCommitter:
         if not commits:
             return []
         reply: asyncio.Future[list[CommitResult]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(tuple(commits), sum(map(_size, commits)), reply))
+        self._waiting.append(Request(tuple(commits), sum(map(commit_size, commits)), reply))
         if self._running is None:
             # The task starts in the loop's next turn, so that everything submitted in this one shares the batch.
             self._running = asyncio.get_running_loop().create_task(self._run(), name="prefixdb-commit")
@@ -219,8 +221,8 @@ class GroupCommitter:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                await self._gather()
-                requests = self._take()
+                await gather(self._waiting)
+                requests = take_batch(self._waiting)
                 outcomes = await loop.run_in_executor(self._worker, self._write, requests)
                 for request, outcome in zip(requests, outcomes, strict=True):
                     if request.reply.done():
@@ -233,16 +235,6 @@ class GroupCommitter:
             self._running = None
             self._abandon()
 
-    async def _gather(self) -> None:
-        """Let the loop turn while requests keep coming in."""
-        loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + GATHER_SECONDS_MAX
-        seen = quiet = 0
-        while quiet < GATHER_TURNS and loop.time() < gives_up_at:
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._waiting) == seen else 0
-            seen = len(self._waiting)
-
     def _abandon(self) -> None:
         """Answer whoever is still waiting; only reached with waiters when the loop itself cancels the task."""
         for request in self._waiting:
@@ -250,24 +242,13 @@ class GroupCommitter:
                 request.reply.cancel()
         self._waiting.clear()
 
-    def _take(self) -> list[_Request]:
-        size = commits = taken = 0
-        for request in self._waiting:
-            size += request.size
-            commits += len(request.commits)
-            if taken and (size > SHARED_BATCH_BYTES_MAX or commits > SHARED_BATCH_COMMITS_MAX):
-                break
-            taken += 1
-        requests, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        return requests
-
-    def _write(self, requests: list[_Request]) -> list[list[CommitResult] | Exception]:
+    def _write(self, requests: list[Request]) -> list[list[CommitResult] | Exception]:
         """Write a shared batch in the worker thread; a request that fails by its own fault does not fail the others."""
         try:
             results = iter(self._store.commit_many([commit for request in requests for commit in request.commits]))
             return [[next(results) for _ in request.commits] for request in requests]
         except PrefixdbError as failure:
-            if failure.reason in _ENGINE_WIDE or len(requests) == 1:
+            if failure.reason in ENGINE_WIDE or len(requests) == 1:
                 return [failure] * len(requests)
         except Exception as failure:  # noqa: BLE001 - handed to the waiting tasks, which raise it
             if len(requests) == 1:
@@ -279,5 +260,31 @@ class GroupCommitter:
         return outcomes
 
 
-def _size(commit: Commit) -> int:
+async def gather(waiting: Sequence[object]) -> None:
+    """Let the loop turn while requests keep coming in."""
+    loop = asyncio.get_running_loop()
+    gives_up_at = loop.time() + GATHER_SECONDS_MAX
+    seen = quiet = 0
+    while quiet < GATHER_TURNS and loop.time() < gives_up_at:
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if len(waiting) == seen else 0
+        seen = len(waiting)
+
+
+def take_batch(waiting: list[Request]) -> list[Request]:
+    """Take from ``waiting`` what one batch may hold, at least one request."""
+    size = commits = taken = 0
+    for request in waiting:
+        size += request.size
+        commits += len(request.commits)
+        if taken and (size > SHARED_BATCH_BYTES_MAX or commits > SHARED_BATCH_COMMITS_MAX):
+            break
+        taken += 1
+    requests = waiting[:taken]
+    del waiting[:taken]
+    return requests
+
+
+def commit_size(commit: Commit) -> int:
+    """Return the bytes of keys and payloads that a commit writes."""
     return sum(len(put.key) + len(put.payload) for put in commit.mutations if type(put) is Put)

@@ -1,16 +1,20 @@
 """The native store's committer for an event loop: commits go to the engine's own thread and come back by a descriptor.
 
-There is no thread of Python's in between: a task hands its commits over and waits for a future; the engine gathers what
-is waiting into one batch and one sync, and makes a descriptor readable when some are done. The event loop watches it.
+There is no thread of Python's in between: commits are handed over, the engine gathers what is waiting into one batch
+and one sync, and makes a descriptor readable when some are done. The event loop watches it. What comes in while the
+engine is idle is gathered for a few turns of the loop and handed over together: otherwise the first of many writers
+would get a sync for itself, and all the others would wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from prefixdb.errors import PrefixdbError
 from prefixdb.store.base import Commit, CommitResult
+from prefixdb.store.commit import ENGINE_WIDE, Request, commit_size, gather, take_batch
 
 
 class CommitQueue(Protocol):
@@ -48,7 +52,9 @@ class NativeCommitter:
         self._store = store
         self._on_close = on_close
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watched: dict[CommitQueue, dict[int, _Waiter]] = {}
+        self._waiting: list[Request] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._watched: dict[CommitQueue, dict[int, _Handed]] = {}
         self._current: CommitQueue | None = None
         self._recovering: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
@@ -67,10 +73,11 @@ class NativeCommitter:
             await self._admitted()
             if self._closed:
                 raise RuntimeError("the committer is closed")
-        queue, ticket, translate = self._store.submit(commits)
         reply: asyncio.Future[list[CommitResult]] = asyncio.get_running_loop().create_future()
-        self._waiters_of(queue)[ticket] = _Waiter(reply, translate)
+        self._waiting.append(Request(tuple(commits), sum(map(commit_size, commits)), reply))
         self._idle.clear()
+        if self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send(), name="prefixdb-commit")
         return await reply
 
     async def close(self) -> None:
@@ -79,6 +86,41 @@ class NativeCommitter:
         for queue in list(self._watched):
             self._forget(queue)
         self._on_close()
+
+    async def _send(self) -> None:
+        """Hand over what is waiting."""
+        try:
+            while self._waiting:
+                # While the engine is busy whatever is queued shares its next batch anyway.
+                await (asyncio.sleep(0) if any(self._watched.values()) else gather(self._waiting))
+                self._hand_over(take_batch(self._waiting))
+        finally:
+            self._sending = None
+            for request in self._waiting:  # Only when the loop itself cancels this task.
+                request.reply.cancel()
+            self._waiting.clear()
+            self._look_idle()
+
+    def _hand_over(self, requests: list[Request]) -> None:
+        try:
+            queue, ticket, translate = self._store.submit(
+                [commit for request in requests for commit in request.commits]
+            )
+        except Exception as refusal:  # noqa: BLE001 - handed to the waiting tasks, which raise it
+            self._refuse(requests, refusal)
+        else:
+            self._handed_to(queue)[ticket] = _Handed(requests, translate)
+
+    def _refuse(self, requests: list[Request], refusal: BaseException) -> None:
+        """Answer requests of which nothing was applied, or, by an engine's failure, nobody knows."""
+        if len(requests) == 1 or (isinstance(refusal, PrefixdbError) and refusal.reason in ENGINE_WIDE):
+            for request in requests:
+                if not request.reply.done():
+                    request.reply.set_exception(refusal)
+            return
+        # One request's damaged row or wrong argument is no reason to refuse its neighbours.
+        for request in requests:
+            self._hand_over([request])
 
     async def _admitted(self) -> None:
         """Wait in a thread, one for all tasks, for a store that may have to be recovered first."""
@@ -92,34 +134,39 @@ class NativeCommitter:
         if not recovering.cancelled():
             recovering.exception()  # Looked at here, in case every task that waited for it was cancelled.
 
-    def _waiters_of(self, queue: CommitQueue) -> dict[int, _Waiter]:
-        waiters = self._watched.get(queue)
-        if waiters is None:
-            waiters = self._watched[queue] = {}
+    def _handed_to(self, queue: CommitQueue) -> dict[int, _Handed]:
+        handed = self._watched.get(queue)
+        if handed is None:
+            handed = self._watched[queue] = {}
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(queue.completions_fd(), self._take, queue)
             self._current = queue
             self._drop_idle_queues()
-        return waiters
+        return handed
 
     def _take(self, queue: CommitQueue) -> None:
         """Answer whoever is done; called by the loop."""
-        waiters = self._watched[queue]
+        handed = self._watched[queue]
         for ticket, outcome in queue.completions():
-            waiter = waiters.pop(ticket)
-            if waiter.reply.done():
-                continue  # Cancelled; its commit was not taken back.
+            requests, translate = handed.pop(ticket)
             if isinstance(outcome, Exception):
-                waiter.reply.set_exception(waiter.translate(outcome))
-            else:
-                waiter.reply.set_result(outcome)
+                self._refuse(requests, translate(outcome))
+                continue
+            results = iter(outcome)
+            for request in requests:
+                answer = [next(results) for _ in request.commits]
+                if not request.reply.done():  # Else cancelled; its commits were not taken back.
+                    request.reply.set_result(answer)
         self._drop_idle_queues()
-        if not any(self._watched.values()):
+        self._look_idle()
+
+    def _look_idle(self) -> None:
+        if not self._waiting and self._sending is None and not any(self._watched.values()):
             self._idle.set()
 
     def _drop_idle_queues(self) -> None:
         """Stop watching engines that were replaced and owe nobody an answer."""
-        for queue in [queue for queue, waiters in self._watched.items() if not waiters and queue is not self._current]:
+        for queue in [queue for queue, handed in self._watched.items() if not handed and queue is not self._current]:
             self._forget(queue)
 
     def _forget(self, queue: CommitQueue) -> None:
@@ -128,11 +175,6 @@ class NativeCommitter:
             self._loop.remove_reader(queue.completions_fd())
 
 
-class _Waiter:
-    __slots__ = ("reply", "translate")
-
-    def __init__(
-        self, reply: asyncio.Future[list[CommitResult]], translate: Callable[[Exception], BaseException]
-    ) -> None:
-        self.reply = reply
-        self.translate = translate
+class _Handed(NamedTuple):
+    requests: list[Request]
+    translate: Callable[[Exception], BaseException]
