@@ -22,7 +22,7 @@ import rocksdict
 from prefixdb.v1 import key_value_pb2 as pb
 from tools.crash.tenants import Guardian, check_empty, check_refused, scan
 from tools.crash.workload import Findings, Tenant
-from tools.lab.files import disk_bytes, files_with, incompressible
+from tools.lab.files import files_with, incompressible
 from tools.lab.process import ServerProcess
 from tools.lab.rpc import Rpc, RpcError
 
@@ -69,9 +69,9 @@ class Traffic(threading.Thread):
 
 
 @pytest.mark.timeout(600)
-def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
     findings = Findings()
-    with ServerProcess(tmp_path / "data", settings={"PREFIXDB_STORE__WRITE_BUFFER": "16MiB"}) as server:
+    with ServerProcess(tmp_path / "data", store=kind, settings={"PREFIXDB_STORE__WRITE_BUFFER": "16MiB"}) as server:
         server.start()
         rpc = Rpc(server.address, channels_apart=True)
         guardian = Guardian(rpc, server.guardian_token())
@@ -79,7 +79,7 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path)
         for tenant, rows in ((below, NEIGHBOUR_ROWS), (large, ROWS), (above, NEIGHBOUR_ROWS)):
             _load(rpc, tenant, rows)
         assert _marked_files(server.data_dir, large), "the search of the raw files would be blind"
-        bytes_before = disk_bytes(server.data_dir)
+        bytes_before = _table_bytes(server.data_dir)
 
         traffic = [Traffic(Rpc(server.address, channels_apart=True), tenant) for tenant in (below, above)]
         for thread in traffic:
@@ -100,11 +100,11 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path)
             thread.stop()
 
         report = guardian.report(large)
-        bytes_after = disk_bytes(server.data_dir)
+        bytes_after = _table_bytes(server.data_dir)
         seconds = sorted(took for thread in traffic for took in thread.seconds)
         p99_s = seconds[int(len(seconds) * 0.99)]
         sys.stdout.write(
-            f"\n{ROWS:,d} rows: ban {ban_s * 1000:.1f} ms, reclaimed and proven in {reclaim_s:.2f} s, on disk "
+            f"\n{kind}, {ROWS:,d} rows: ban {ban_s * 1000:.1f} ms, reclaimed and proven in {reclaim_s:.2f} s, tables "
             f"{bytes_before:,d} -> {bytes_after:,d} bytes; meanwhile {len(seconds):,d} calls of others, "
             f"p99 {p99_s * 1000:.1f} ms, slowest {seconds[-1] * 1000:.1f} ms\n"
         )
@@ -113,7 +113,7 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path)
         assert [thread.failures for thread in traffic] == [[], []]
         assert ban_s < BAN_S_MAX
         assert p99_s < CALL_P99_S_MAX
-        assert bytes_after < bytes_before / 2
+        assert bytes_after < bytes_before / 10
 
         again = guardian.create("n0-again", LARGE_ID)
         check_empty(rpc, again, findings)
@@ -154,6 +154,11 @@ def _value(tenant: Tenant, number: int) -> bytes:
 def _marked_files(directory: Path, tenant: Tenant) -> list[str]:
     """Return the names of the files that hold the tenant's marker row."""
     return [path.name for path in files_with(directory, incompressible(tenant.name)[1])]
+
+
+def _table_bytes(directory: Path) -> int:
+    """Return the bytes of the table files; logs are written ahead of need and say nothing about rows."""
+    return sum(path.stat().st_size for path in (directory / "db").glob("*.sst"))
 
 
 def _rows_under(directory: Path, namespace_id: int) -> int:
