@@ -19,6 +19,14 @@ from prefixdb.store.base import StoreStatus
 LATENCY_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """From a Get in memory to a compaction somebody waits for."""
 
+STORE_COUNTS = {
+    "published_bans": "Banned namespaces whose rows the store may drop.",
+    "namespaces_skipped": "Times a compaction dropped what it met of a banned namespace, since the start.",
+    "expired_dropped": "Expired rows that compactions dropped, since the start.",
+    "malformed_kept": "Rows the compaction filter did not understand and kept, since the start: look into any.",
+}
+"""Numbers of ``StoreStatus.extra`` that are shown where the store in use tells them."""
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -105,3 +113,6 @@ class _FactsCollector:
             ("prefixdb_store_last_version", "Version of the newest commit.", store.last_version),
         ):
             yield GaugeMetricFamily(name, text, value=float(value))
+        for key, text in STORE_COUNTS.items():
+            if key in store.extra:
+                yield GaugeMetricFamily(f"prefixdb_store_{key}", text, value=float(store.extra[key]))

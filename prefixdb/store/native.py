@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import base
-from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Row
+from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Row, StoreStatus
 from prefixdb.store.commit import GroupCommitter
 from prefixdb.store.core import StoreCore, is_synced
 from prefixdb.store.cursor import violation
@@ -56,6 +57,10 @@ module.set_types(
         )
     }
 )
+
+
+FILTER_COUNTS = ("malformed_kept", "expired_dropped", "namespaces_skipped")
+"""What of the filter's counts the status tells."""
 
 
 class NativeEngine:
@@ -276,6 +281,12 @@ class NativeStore(StoreCore[NativeEngine]):
     def dropped(self, namespace_id: int) -> Dropped:
         with self._slot.use() as engine:
             return Dropped(*engine.dropped(namespace_id))
+
+    def status(self) -> StoreStatus:
+        status = super().status()
+        with self._slot.use() as engine:
+            counts = engine.filter_counts()
+        return replace(status, extra=status.extra | {name: str(counts[name]) for name in FILTER_COUNTS})
 
     def sweep_expired(self, after: RowKey, max_rows: int) -> RowKey:
         # Compactions drop expired rows by themselves.

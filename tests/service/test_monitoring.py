@@ -17,6 +17,7 @@ import pytest
 
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.server import logs
+from prefixdb.store.base import SpanSize
 from prefixdb.v1 import key_value_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 from tests.support.server import RunningServer, running
@@ -76,6 +77,28 @@ def test_metrics_count_calls_without_naming_tenants(tmp_path: Path) -> None:
                 assert f"prefixdb_{name}" in text
             for secret in (*SECRETS, *tokens, str(server.app.registry.find(SECRETS[0]).id)):  # type: ignore[union-attr]
                 assert secret not in text
+
+    asyncio.run(main())
+
+
+def test_metrics_tell_what_the_store_does_with_bans(tmp_path: Path, server_store: str) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            acme = server.create("acme")
+            stream = server.app.streams.open(acme.id, lambda: None)  # Keeps the ban from being published.
+            server.app.registry.ban(acme.id, by="test")
+            for expected in ("0.0", "1.0", "0.0"):
+                if expected == "1.0":
+                    server.app.reclaimer.stop()
+                    server.app.registry.mark_reclaims_started({acme.id: SpanSize(0, 0)})
+                    server.app.store.publish_bans([acme.id])
+                elif expected == "0.0":
+                    server.app.store.withdraw_bans([acme.id])
+                _, body = await get(server, "/metrics")
+                assert f"prefixdb_store_published_bans {expected}\n" in body
+                for name in ("malformed_kept", "expired_dropped", "namespaces_skipped"):
+                    assert (f"prefixdb_store_{name} 0.0\n" in body) is (server_store == "native")
+            stream.ended()
 
     asyncio.run(main())
 
