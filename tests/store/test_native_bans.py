@@ -188,12 +188,12 @@ def test_a_namespace_that_compactions_have_emptied_is_not_rewritten_again(store:
 
 def test_range_tombstones_of_a_banned_namespace_are_not_called_nothing(store: Any) -> None:
     fill(store, BANNED - 1)
-    keys = fill(store, BANNED)
     fill(store, NEIGHBOUR)
-    store.compact()
-    store.commit(Commit((DeleteSpan(Span(keys[0], keys[-1])),)))
+    store.commit(Commit((DeleteSpan(Span(data_key(BANNED, 0, b"a"), data_key(BANNED, 0, b"b"))),)))
+    assert not store.prove_empty(namespace_span(BANNED)).empty
     store.flush()
     with store._slot.use() as engine:
+        assert not engine.has_any_version(namespace_span(BANNED).begin, namespace_span(BANNED).end)
         span = namespace_span(BANNED)
         assert engine.range_deletes(span.begin, span.end)
     assert not store.prove_empty(namespace_span(BANNED)).empty

@@ -24,7 +24,6 @@ from prefixdb.errors import DataLossError, InternalError, PrefixdbError, Reason
 from prefixdb.keycodec import RowKey, Span, data_key, namespace_span
 from prefixdb.limits import KIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import rocksdict as binding
-from prefixdb.store import selftest
 from prefixdb.store.base import Commit, DeleteSpan, Put, Store
 from prefixdb.store.commit import BatchPlanner
 from prefixdb.store.engine import EngineOptions
@@ -436,40 +435,6 @@ def test_r18_a_new_directory_leaves_sequence_zero_for_good(tmp_path: Path, open_
         assert store.status().last_version >= 1
     store.close()
     assert ".set_options(" not in Path(binding.__file__).read_text()
-
-
-def test_the_self_test_is_quick_and_refuses_an_engine_that_breaks_its_bounds() -> None:
-    selftest._passed.discard(binding.RocksdictEngine)
-    start = time.monotonic()
-    selftest.check_engine(binding.RocksdictEngine)
-    assert time.monotonic() - start < 1.0  # 0.03 s on an idle machine.
-
-    class Unbounded(binding.RocksdictEngine):
-        def iterate(self, end: bytes) -> binding.IteratorHandle:
-            return super().iterate(end + b"\xff" * 9 if end != namespace_span(8).end else end)
-
-    with pytest.raises(InternalError):
-        selftest.check_engine(Unbounded)
-
-
-def test_the_self_test_refuses_an_engine_that_hides_damage() -> None:
-    class Blind(binding.RocksdictEngine):
-        def iterate(self, end: bytes) -> binding.IteratorHandle:
-            handle = super().iterate(end)
-            return binding.IteratorHandle(_NoStatus(handle.iterator), handle)  # type: ignore[arg-type]
-
-    class _NoStatus:
-        def __init__(self, iterator: object) -> None:
-            self._iterator = iterator
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._iterator, name)
-
-        def status(self) -> None:
-            return None
-
-    with pytest.raises(InternalError, match="damage"):
-        selftest.check_engine(Blind)
 
 
 def test_a_miscounted_batch_stops_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
