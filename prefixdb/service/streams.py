@@ -16,12 +16,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
 
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import STREAMS_MAX, STREAMS_PER_NAMESPACE_MAX
 
-_K = TypeVar("_K")
 _LOG = logging.getLogger("prefixdb.streams")
 
 SWEEP_S = 0.2
@@ -110,7 +108,7 @@ class OpenStreams:
         self._loop = loop
         self._streams: set[Stream] = set()
         self._views: Counter[int] = Counter()
-        self._slots: Counter[int | None] = Counter()
+        self._slots: dict[int | None, set[Stream]] = {}
         self._draining: PrefixdbError | None = None
 
     def __len__(self) -> int:
@@ -129,11 +127,11 @@ class OpenStreams:
             UnavailableError: DRAINING.
         """
         self.check_draining()
-        if self._slots[namespace_id] >= STREAMS_PER_NAMESPACE_MAX or len(self._streams) >= STREAMS_MAX:
+        if len(self._slots.get(namespace_id, ())) >= STREAMS_PER_NAMESPACE_MAX or len(self._streams) >= STREAMS_MAX:
             raise error(Reason.TOO_MANY_STREAMS)
         stream = Stream(self, namespace_id, check)
         self._streams.add(stream)
-        self._slots[namespace_id] += 1
+        self._slots.setdefault(namespace_id, set()).add(stream)
         if namespace_id is not None:
             self._views[namespace_id] += 1
         return stream
@@ -171,17 +169,22 @@ class OpenStreams:
     def view_closed(self, stream: Stream) -> None:
         """Called by the stream."""
         if stream.namespace_id is not None:
-            _decrement(self._views, stream.namespace_id)
+            self._views[stream.namespace_id] -= 1
+            if self._views[stream.namespace_id] <= 0:  # The counter must not grow with every namespace seen.
+                del self._views[stream.namespace_id]
 
     def slot_freed(self, stream: Stream) -> None:
         """Called by the stream."""
         self._streams.discard(stream)
-        _decrement(self._slots, stream.namespace_id)
+        slots = self._slots[stream.namespace_id]
+        slots.discard(stream)
+        if not slots:
+            del self._slots[stream.namespace_id]
 
     def _recheck(self, namespace_id: int | None) -> None:
-        for stream in list(self._streams):
-            if namespace_id is None or stream.namespace_id == namespace_id:
-                stream.recheck()
+        # Thousands of namespaces may change in one moment, so only their own streams are looked at.
+        for stream in list(self._streams if namespace_id is None else self._slots.get(namespace_id, ())):
+            stream.recheck()
 
     def _cut_slow(self) -> None:
         now = self._loop.time()
@@ -200,10 +203,3 @@ async def sweep(*looks: Callable[[], None]) -> None:
             except Exception:  # noqa: BLE001 - logged
                 # The sweep is the safety net of every call; it must outlive a mistake about one of them.
                 _LOG.exception("looking at open calls failed")
-
-
-def _decrement(counter: Counter[_K], key: _K) -> None:
-    """Take one off, and the entry with the last one, so that the counter does not grow with every namespace seen."""
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]

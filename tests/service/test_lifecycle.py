@@ -16,7 +16,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import MIB
+from prefixdb.server import app
 from prefixdb.v1 import key_value_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 from tests.support.server import Caller, ServerProcess, error_of, eventually, running, subprocess_server
@@ -167,3 +169,30 @@ def test_while_it_drains_new_calls_are_told_to_go_elsewhere_and_running_ones_fin
             await asyncio.wait_for(stopping, 5.0)
 
     asyncio.run(main())
+
+
+def test_the_store_is_opened_as_the_configuration_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+
+    def opening(kind: str, data_dir: Path, **settings: object) -> object:
+        seen.update(settings, kind=kind)
+        raise error(Reason.DISK_FULL)
+
+    monkeypatch.setattr(app, "open_store", opening)
+    wanted = {"kind": "native", "durability": "os", "cache": "9MiB", "write_buffer": "7MiB"}
+    wanted["compaction_bytes_per_second"] = "3MiB"
+
+    async def main() -> None:
+        async with running(tmp_path / "data", settings={f"store.{name}": value for name, value in wanted.items()}):
+            raise AssertionError
+
+    with pytest.raises(PrefixdbError):
+        asyncio.run(main())
+    seen.pop("clock")
+    assert seen == {
+        "kind": "native",
+        "durability": "os",
+        "cache_bytes": 9 * MIB,
+        "write_buffer_bytes": 7 * MIB,
+        "compaction_bytes_per_second": 3 * MIB,
+    }

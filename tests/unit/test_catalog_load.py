@@ -99,8 +99,9 @@ def damage_other_incarnation(record):
     return [Put(schema.namespace_key(record.id), schema.encode_namespace(replace(record, incarnation=999)))]
 
 
-def damage_long_key(record):
-    return [Put(RowKey(schema.ban_key(record.id) + b"x"), schema.encode_namespace(record))]
+def damage_short_key(record):
+    default = replace(record, id=0, name="default", state=S.ACTIVE)
+    return [Put(RowKey(schema.namespace_key(0)[:-1]), schema.encode_namespace(default))]
 
 
 def damage_unknown_state(record):

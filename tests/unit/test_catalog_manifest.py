@@ -54,7 +54,8 @@ def test_every_answer_is_what_a_look_at_all_bans_says(seed):
         elif act == "finish" and ban is not None and ban.reclaim_started_at_ms:
             model[namespace_id] = replace(ban, reclaimed_at_ms=now_ms)
             manifest.put(model[namespace_id])
-        check(manifest, model, now_ms)
+        if chance.random() < 0.3:  # Not each time: asking sorts things out.
+            check(manifest, model, now_ms)
 
 
 def test_begun_ones_come_in_the_order_of_their_begin_and_due_ones_of_their_grace():
