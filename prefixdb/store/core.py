@@ -125,6 +125,10 @@ class StoreCore(ABC, Generic[E]):
     def flush(self) -> None:
         """See ``Store.flush``."""
 
+    def _pass_on_bans(self, published: Collection[int], withdrawn: Collection[int]) -> None:
+        """Tell the engine what became of bans. The lock of the bans is held, so that an engine which is just being
+        exchanged can not be told of a ban that was withdrawn meanwhile: its number may have a new owner."""
+
     def _known_sequence(self, engine: E) -> int:
         """Return the sequence number of the newest acknowledged write; the commit lock is held."""
         return self._sequence
@@ -146,11 +150,13 @@ class StoreCore(ABC, Generic[E]):
             raise ValueError("a namespace that can not be banned")
         with self._bans_lock:
             self._banned = self._banned.union(namespace_ids)
+            self._pass_on_bans(namespace_ids, ())
 
     def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
         self._slot.check()
         with self._bans_lock:
             self._banned = self._banned.difference(namespace_ids)
+            self._pass_on_bans((), namespace_ids)
 
     def reclaim(
         self,

@@ -267,17 +267,6 @@ class NativeStore(StoreCore[NativeEngine]):
 
     # --- bans and space ----------------------------------------------------------------------------------------------
 
-    def publish_bans(self, namespace_ids: Collection[int]) -> None:
-        super().publish_bans(namespace_ids)
-        # An engine that comes later publishes all there are, see ``_adopt``.
-        with self._slot.use() as engine:
-            engine.publish_bans(list(namespace_ids))
-
-    def withdraw_bans(self, namespace_ids: Collection[int]) -> None:
-        super().withdraw_bans(namespace_ids)
-        with self._slot.use() as engine:
-            engine.withdraw_bans(list(namespace_ids))
-
     def dropped(self, namespace_id: int) -> Dropped:
         with self._slot.use() as engine:
             return Dropped(*engine.dropped(namespace_id))
@@ -307,7 +296,14 @@ class NativeStore(StoreCore[NativeEngine]):
     def _adopt(self, engine: NativeEngine) -> None:
         self._read = engine.get
         engine.set_expiry_horizon(self._clock.now_ms())
-        engine.publish_bans(list(self._banned))
+        with self._bans_lock:
+            engine.publish_bans(list(self._banned))
+
+    def _pass_on_bans(self, published: Collection[int], withdrawn: Collection[int]) -> None:
+        # An engine that comes later publishes all there are, see ``_adopt``.
+        with self._slot.use() as engine:
+            engine.publish_bans(list(published))
+            engine.withdraw_bans(list(withdrawn))
 
     def _read_through_slot(self) -> None:
         def wait_and_read(key: bytes) -> Row | None:

@@ -7,6 +7,7 @@ the other binding.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,34 @@ def test_bans_are_published_to_an_engine_that_takes_the_place_of_a_broken_one(st
     assert store.status().extra["published_bans"] == "1"
     store.compact()
     assert walked(store, BANNED) == 0
+
+
+def test_a_ban_withdrawn_while_the_engine_is_exchanged_stays_withdrawn(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fresh engine is told of the bans while another thread withdraws one: its number may have a new owner."""
+    store.publish_bans([BANNED])
+    adopt = store._adopt
+    withdrawer = threading.Thread(target=lambda: store.withdraw_bans([BANNED]))
+
+    def slow_adopt(engine: Any) -> None:
+        publish = engine.publish_bans
+
+        def slow_publish(namespace_ids: list[int]) -> None:
+            withdrawer.start()
+            withdrawer.join(0.3)  # It comes first, or it waits for us.
+            publish(namespace_ids)
+
+        engine.publish_bans = slow_publish
+        adopt(engine)
+        engine.publish_bans = publish
+
+    monkeypatch.setattr(store, "_adopt", slow_adopt)
+    with store._commit_lock:
+        store._reopen()
+    withdrawer.join()
+    with store._slot.use() as engine:
+        assert engine.filter_counts()["banned"] == 0
 
 
 def test_a_proof_holds_after_a_restart_without_another_reclaim(store: Any, tmp_path: Path) -> None:
