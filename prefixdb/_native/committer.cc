@@ -169,10 +169,7 @@ Outcome Committer::WriteBatch(rocksdb::WriteBatch* batch, const BatchPlanner& pl
   const rocksdb::Status status = db_->Write(options, batch);
   if (!status.ok()) {
     Outcome outcome = Outcome::Of(status);
-    if (!status.IsIncomplete()) {
-      health_->Fail(outcome.text);
-      health_->FailLog(CurrentLog(db_));
-    }
+    if (!status.IsIncomplete()) health_->Fail(outcome.text);
     return outcome;
   }
   if (planner.range_deletes() > 0) range_deletes_->Add(planner.range_deletes(), planner.last_range_delete());

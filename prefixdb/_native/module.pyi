@@ -91,9 +91,9 @@ class Engine:
         """Write one stored value, synced: the first row of a new directory."""
     def unflushed_range_deletes(self) -> int: ...
     def failure(self) -> str | None:
-        """The status text of the first write error since the opening or the last ``resume``; writes are refused."""
+        """The status text of the first error since which writes are refused, one of a background flush included."""
     def resume(self) -> None:
-        """Have RocksDB recover from a background error in place; raises EngineError when only a reopening helps."""
+        """Raise EngineError while writes are refused: with RocksDB 7.8 only a reopening helps, also after a full disk."""
 
     # Bans and expiry.
     def publish_bans(self, namespace_ids: Sequence[int]) -> None: ...

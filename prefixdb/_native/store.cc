@@ -6,6 +6,8 @@
 #include <condition_variable>
 #include <utility>
 
+#include "info_log.h"
+
 namespace prefixdb {
 
 namespace {
@@ -13,13 +15,6 @@ namespace {
 rocksdb::Slice AsSlice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
 std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
-
-// RocksDB's own default logger writes a file into the directory, which a reader must not change.
-class NoLog final : public rocksdb::Logger {
- public:
-  using rocksdb::Logger::Logv;
-  void Logv(const char*, va_list) override {}
-};
 
 }  // namespace
 
@@ -38,6 +33,7 @@ Outcome Store::Open(const std::string& path, const OpenOptions& options, std::sh
     database.info_log = std::make_shared<NoLog>();
     status = rocksdb::DB::OpenForReadOnly(database, path, &opened, /*error_if_wal_file_exists=*/false);
   } else {
+    database.info_log = std::make_shared<InfoLog>(path, database.info_log_level);
     status = rocksdb::DB::Open(database, path, &opened);
   }
   if (!status.ok()) return Outcome::Of(status);
@@ -185,31 +181,8 @@ Outcome Store::PutRaw(std::string_view key, std::string_view value) {
 Outcome Store::Resume() {
   const Use use = Enter();
   if (!use) return Refusal();
-  Outcome refused = RefuseReadOnly();
-  if (!refused.ok()) return refused;
-  const std::lock_guard one_at_a_time(resume_mutex_);
-  rocksdb::Status status = db_->Resume();
-  if (status.ok()) status = LeaveFailedLog();
-  if (!status.ok()) return Outcome::Of(status);
-  health_->Clear();
-  return {};
-}
-
-// Resume begins a new log only when it has something to flush. With nothing in memory the old log would go on behind a
-// torn record, and RocksDB refuses to write to a file that has failed once. So something is put into memory, past the
-// log: a tombstone below every namespace. Nobody else writes meanwhile: the committer refuses while there is a failure.
-rocksdb::Status Store::LeaveFailedLog() {
-  const uint64_t failed = health_->failed_log();
-  if (failed == 0 || CurrentLog(db_.get()) != failed) return rocksdb::Status::OK();
-  rocksdb::WriteOptions options;
-  options.disableWAL = true;
-  options.no_slowdown = true;
-  rocksdb::Status status = db_->Delete(options, rocksdb::Slice("\0\0", 2));
-  // RocksDB still counts itself as stopped, so this flushes again, and leaves the failed log behind.
-  if (status.ok()) status = db_->Resume();
-  if (status.ok() && CurrentLog(db_.get()) == failed)
-    status = rocksdb::Status::Aborted("the failed log is still in use");
-  return status;
+  const auto failed = health_->failure();
+  return failed ? Outcome{Fault::kEngine, false, *failed} : Outcome{};
 }
 
 // --- life

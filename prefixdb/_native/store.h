@@ -81,8 +81,7 @@ class Store {
   uint64_t unflushed_range_deletes() const noexcept { return range_deletes_->value(); }
   // Text of the first error since which writes are refused; see write_health.h.
   std::optional<std::string> failure() const { return health_->failure(); }
-  // Recovers in place from a full disk, when there is space again; not ok when that is not possible (yet), or when only
-  // closing and opening again helps. Cursors live on.
+  // Ok when writes are possible. No error that stopped them is recovered from in place: close and open again.
   Outcome Resume();
 
   // --- bans
@@ -129,7 +128,6 @@ class Store {
   Outcome Refusal() const;
   Outcome RefuseReadOnly() const;
   Outcome Read(std::string_view key, rocksdb::ReadTier tier, Found* found, bool* decided);
-  rocksdb::Status LeaveFailedLog();
   Outcome IngestNow(const std::vector<std::string>& paths, const std::string& begin, const std::string& end,
                     const std::vector<Condition>& guards, uint64_t now_ms, std::optional<CommitResult>* result);
   // Version of the first row of a span, 0 when its value is damaged; nothing when there is no row.
@@ -156,7 +154,6 @@ class Store {
   std::unique_ptr<rocksdb::DB> db_;
   const std::shared_ptr<RangeDeleteCount> range_deletes_;
   const std::shared_ptr<WriteHealth> health_;
-  std::mutex resume_mutex_;
   std::unique_ptr<Committer> committer_;  // None when opened read-only.
 
   std::mutex close_mutex_;
