@@ -84,10 +84,10 @@ void SetOwn(const OpenOptions& wanted, const Shared& shared, rocksdb::Options* o
   }
   // Files that a closed cursor or snapshot was the last to need are deleted in the background, not in a reader's call.
   options->avoid_unnecessary_blocking_io = true;
-  // After a background error that may pass (a full disk above all) RocksDB tries again each second, for as long as it
-  // takes. For a full disk it watches the free space by the table file manager it makes when none is given.
-  options->max_bgerror_resume_count = std::numeric_limits<int>::max();
-  options->bgerror_resume_retry_interval = 1'000'000;
+
+  // Background errors: RocksDB's own retries stay as they are by default, for ever and once a second, and a full disk
+  // is watched by the table file manager that it makes itself; which errors may be retried at all stands in
+  // write_health.h.
 }
 
 // A compaction that falls behind ends in write stalls, so it is the writers who wait; flushes keep their priority.
