@@ -171,6 +171,11 @@ def range_span(namespace_id: int, database: int, start: bytes, end: bytes) -> Sp
     return Span(begin, RowKey(whole.begin + end) if end else whole.end)
 
 
+def is_data_key(row_key: bytes) -> bool:
+    """Return whether ``row_key`` is the key of a user's row."""
+    return len(row_key) > _DATA.size and row_key[_NAMESPACE.size] == FAMILY_DATA
+
+
 def namespace_of(row_key: bytes) -> int:
     """Return the namespace id in front of ``row_key``.
 

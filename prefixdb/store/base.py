@@ -240,7 +240,7 @@ class Ingest(Protocol):
 class StoreStatus:
     """Facts for ``Maintenance.Status``.
 
-    writable: false after a write error, until the store has recovered.
+    writable: false after a write error, until the store has recovered, and while the disk is nearly full.
     last_version: version of the newest commit.
     """
 

@@ -47,8 +47,9 @@ a tenth of a millisecond."""
 GATHER_SECONDS_MAX = 0.010
 """Longest time a batch waits for company."""
 
-ENGINE_WIDE = frozenset({Reason.WRITE_STALL, Reason.READ_ONLY_STORE, Reason.DISK_FULL, Reason.OUTCOME_UNKNOWN})
-"""Failures of the engine: trying the requests of a batch one by one would fail each the same way, or apply it twice."""
+ENGINE_WIDE = frozenset({Reason.WRITE_STALL, Reason.READ_ONLY_STORE, Reason.OUTCOME_UNKNOWN})
+"""Failures of the engine: trying the requests of a batch one by one would fail each the same way, or apply it twice.
+Not a full disk: nothing was applied, and the last of the space is kept for those that only delete."""
 
 
 class Batch(Protocol):

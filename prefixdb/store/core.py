@@ -25,11 +25,12 @@ from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatus
 from prefixdb.store.cursor import violation
 from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState, skip_destructors_at_exit_of_children
-from prefixdb.store.engine import E, EngineCheck, EngineOpener, EngineOptions
+from prefixdb.store.engine import MEMTABLES_MAX, E, EngineCheck, EngineOpener, EngineOptions
 from prefixdb.store.faults import Doing, translate, translated
 from prefixdb.store.health import WriteHealth
 from prefixdb.store.opening import OpenDirectory, close_engine
 from prefixdb.store.reclaiming import SpaceKeeper
+from prefixdb.store.reserve import SpaceReserve
 from prefixdb.store.slot import EngineSlot
 
 log = logging.getLogger("prefixdb.store")
@@ -93,6 +94,8 @@ class StoreCore(ABC, Generic[E]):
         self._cursors: weakref.WeakSet[EndableCursor] = weakref.WeakSet()
         self._cursors_lock = threading.Lock()
         self._health = WriteHealth(directory)
+        self._reserve = SpaceReserve(directory.data_dir, MEMTABLES_MAX * options.write_buffer_bytes)
+        self._reserve.look()
         self._banned: frozenset[int] = frozenset()
         self._bans_lock = threading.Lock()
         self._closing = threading.Event()
@@ -196,7 +199,7 @@ class StoreCore(ABC, Generic[E]):
             name=self.kind,
             engine=self._engine_name,
             durability=self._durability,
-            writable=self._health.failure is None,
+            writable=self._health.failure is None and not self._reserve.low,
             last_version=sequence,
             disk_bytes=self._directory.disk_bytes(),
             memory_bytes=memory,
@@ -296,6 +299,8 @@ class StoreCore(ABC, Generic[E]):
                 self._poison(failure)
                 return
             try:
+                if self._reserve.look():
+                    log.warning("the disk is %s", "nearly full; new rows are refused" if self._reserve.low else "well")
                 self._house_round()
             except Exception:
                 if not self._closing.is_set():

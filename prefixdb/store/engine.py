@@ -17,13 +17,16 @@ from typing import NamedTuple, Protocol, TypeVar
 from prefixdb.limits import MIB
 from prefixdb.store.commit import Batch
 
+MEMTABLES_MAX = 3
+"""Memtables that may exist: a third one lets writers go on while two are being flushed."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """What differs between the openings of an engine; everything else is fixed in the engine's own module.
 
     cache_bytes: block cache; index and filter blocks live in it too, so it bounds the memory of reads.
-    write_buffer_bytes: memtable size; up to three exist, and a restart replays about as much write-ahead log.
+    write_buffer_bytes: memtable size; ``MEMTABLES_MAX`` may exist, and a restart replays about as much log.
     create: whether an absent database may be created; false once anything was ever acknowledged.
     read_only: open without writing a byte into the directory.
     sync: a write is on disk when it is acknowledged; else the operating system has it.

@@ -69,9 +69,9 @@ def is_no_space(failure: BaseException) -> bool:
     return "No space left on device" in text or "Disk quota exceeded" in text or "File too large" in text
 
 
-def disk_full() -> PrefixdbError:
-    """Return DISK_FULL with the time of a sensible retry."""
-    return error(Reason.DISK_FULL, retry_after_ms=DISK_RETRY_MS)
+def disk_full(message: str = "") -> PrefixdbError:
+    """Return DISK_FULL with the time of a sensible retry; without a message it says that the disk is full."""
+    return error(Reason.DISK_FULL, message or None, retry_after_ms=DISK_RETRY_MS)
 
 
 def _read_failure(text: str) -> PrefixdbError:

@@ -107,6 +107,7 @@ class LsmStore(StoreCore[RowEngine]):
             self._slot.check()
             if self._health.failure is not None and not self._health.try_recover(self._recover):
                 raise self._health.refusal()
+            self._reserve.admit(commits)
             with self._slot.use() as engine:
                 return self._commit_locked(engine, commits)
 

@@ -21,7 +21,7 @@ from prefixdb.limits import KIB, MIB
 from prefixdb.store.commit import Batch
 from prefixdb.store.core import is_synced
 from prefixdb.store.directory import leak
-from prefixdb.store.engine import EngineOptions, IteratorHandle, LiveFile, max_open_files
+from prefixdb.store.engine import MEMTABLES_MAX, EngineOptions, IteratorHandle, LiveFile, max_open_files
 from prefixdb.store.lsm import LsmStore
 
 log = logging.getLogger("prefixdb.store")
@@ -198,7 +198,7 @@ def _database_options(wanted: EngineOptions) -> Any:
 
     options.set_write_buffer_size(wanted.write_buffer_bytes)
     # A third memtable lets writers go on while two are being flushed.
-    options.set_max_write_buffer_number(3)
+    options.set_max_write_buffer_number(MEMTABLES_MAX)
     # Bounds what a restart has to replay, also when a trickle of writes never fills a memtable.
     options.set_max_total_wal_size(4 * wanted.write_buffer_bytes)
     # Two cores are the smallest machine this runs on: one flush and one compaction at a time keep up there.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from prefixdb.errors import DataLossError, Reason, ResourceExhaustedError, error
+from prefixdb.errors import DataLossError, Reason, UnavailableError, error
 from prefixdb.keycodec import RowKey, data_key
 from prefixdb.store import commit as commit_module
 from prefixdb.store.base import Absent, Commit, CommitResult, Exists, Put
@@ -160,10 +160,10 @@ def test_a_damaged_row_fails_the_request_that_named_it_and_no_other() -> None:
 def test_an_engine_wide_failure_is_everybodys_and_is_not_tried_again() -> None:
     async def run() -> None:
         store = GatedStore()
-        store.fail_commits_with = error(Reason.DISK_FULL)
+        store.fail_commits_with = error(Reason.READ_ONLY_STORE)
         committer = GroupCommitter(store)
         outcomes = await asyncio.gather(*(committer.commit(put(n)) for n in range(3)), return_exceptions=True)
-        assert all(isinstance(outcome, ResourceExhaustedError) for outcome in outcomes)
+        assert all(isinstance(outcome, UnavailableError) for outcome in outcomes)
         assert store.batches == [3]
         store.fail_commits_with = None
         assert (await committer.commit(put(9))).applied
