@@ -8,8 +8,8 @@ What is left here, beside what both stores share (``core``), is the translation 
   namespace drops it.
 - Expired rows leave in the same way. Once a second the filter is told what time it is by the store's own clock, so that
   it drops only what every read hides already. RocksDB rewrites files that nothing else touches after thirty days.
-- After a write error the engine is first asked to recover in place, which keeps cursors alive; when it can not, it is
-  exchanged as in the other store.
+- An engine that has met an error after which it writes no more is exchanged, as in the other store; here a failed flush
+  in the background is noticed without a write that meets it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ class NativeEngine:
         self.completions = engine.completions
         self.put_synced = engine.put_raw
         self.failure = engine.failure
-        self.resume = engine.resume
         self.publish_bans = engine.publish_bans
         self.withdraw_bans = engine.withdraw_bans
         self.set_expiry_horizon = engine.set_expiry_horizon
@@ -161,7 +160,6 @@ class NativeStore(StoreCore[NativeEngine]):
     def __init__(
         self, directory: OpenDirectory[NativeEngine], engine: NativeEngine, clock: Clock, options: EngineOptions
     ) -> None:
-        self._recoveries = 0
         self._committer: NativeCommitter | None = None
         super().__init__(directory, engine, clock, options)
         self._space = NativeSpace(directory.engine_dir, self._slot, lambda span: self.open_cursor(span, raw=True))
@@ -210,13 +208,13 @@ class NativeStore(StoreCore[NativeEngine]):
         self._slot.check()
         if self._health.failure is not None:
             self.admit()
-        recoveries = self._recoveries
+        self._reserve.admit(commits)
         with self._slot.use() as engine:
             self._space.note_writes(commits)
             try:
                 return engine.commit(commits, self._clock.now_ms())
             except Exception as failure:  # noqa: BLE001 - raised again, in the caller's terms
-                self._raise_commit_failure(engine, recoveries, failure)
+                self._raise_commit_failure(engine, failure)
 
     def refuses_writes(self) -> bool:
         """Return whether a write error has not been recovered from yet."""
@@ -232,14 +230,14 @@ class NativeStore(StoreCore[NativeEngine]):
     def submit(self, commits: Sequence[Commit]) -> tuple[CommitQueue, int, Callable[[Exception], BaseException]]:
         """Queue commits for the engine's committer thread; see ``native_committer.QueueStore``."""
         self._slot.check()
-        recoveries = self._recoveries
+        self._reserve.admit(commits)
         with self._slot.use() as engine:
             self._space.note_writes(commits)
             try:
                 ticket = engine.submit(commits, self._clock.now_ms())
             except Exception as failure:  # noqa: BLE001 - raised again, in the caller's terms
-                self._raise_commit_failure(engine, recoveries, failure)
-        return engine, ticket, lambda failure: self._commit_failed(engine, recoveries, failure)
+                self._raise_commit_failure(engine, failure)
+        return engine, ticket, lambda failure: self._commit_failed(engine, failure)
 
     def new_committer(self) -> Committer:
         # The engine has one queue of answers, so one event loop can watch it; a second one goes through a thread.
@@ -262,6 +260,8 @@ class NativeStore(StoreCore[NativeEngine]):
 
     def table_writer(self, path: Path) -> TableWriter:
         """Begin a sorted file for :meth:`ingest`."""
+        if self._reserve.low:
+            raise self._reserve.refusal()
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             return engine.table_writer(str(path))
 
@@ -328,19 +328,10 @@ class NativeStore(StoreCore[NativeEngine]):
     def _house_round(self) -> None:
         with self._slot.use() as engine:
             engine.set_expiry_horizon(self._clock.now_ms())
+            failure = engine.failure()
+        if failure is not None and self._health.failure is None:
+            self._write_failed(module.EngineError(failure))
         super()._house_round()
-
-    def _recover(self) -> None:
-        # From now on a missing failure of the engine does not tell any more that a batch failed before it was written.
-        self._recoveries += 1
-        with self._slot.use() as engine:
-            try:
-                engine.resume()
-            except Exception as failure:  # noqa: BLE001 - whatever it was, a fresh engine is the other way
-                log.info("the engine can not recover in place: %s", failure)
-            else:
-                return
-        super()._recover()
 
     def _committer_closed(self) -> None:
         self._committer = None
@@ -370,12 +361,12 @@ class NativeStore(StoreCore[NativeEngine]):
             return refusal
         return self._health.refusal()
 
-    def _raise_commit_failure(self, engine: NativeEngine, recoveries: int, failure: Exception) -> NoReturn:
-        refusal = self._commit_failed(engine, recoveries, failure)
+    def _raise_commit_failure(self, engine: NativeEngine, failure: Exception) -> NoReturn:
+        refusal = self._commit_failed(engine, failure)
         raise refusal from (None if refusal is failure else failure)
 
-    def _commit_failed(self, engine: NativeEngine, recoveries: int, failure: Exception) -> BaseException:
-        """Return the caller's error for a request; ``recoveries`` is what was counted before it was handed over."""
+    def _commit_failed(self, engine: NativeEngine, failure: Exception) -> BaseException:
+        """Return the caller's error for a request that was handed to ``engine``."""
         if isinstance(failure, module.EngineClosedError):
             return self._gone()
         if not isinstance(failure, module.EngineError):
@@ -391,8 +382,8 @@ class NativeStore(StoreCore[NativeEngine]):
             # It may be range deletes that wait for a flush.
             self._wake.set()
             return refusal
-        if engine.failure() is None and recoveries == self._recoveries:
-            # Nothing was written: a row that a condition names could not be read.
+        if engine.failure() is None:
+            # Nothing was written: a row that a condition names could not be read. A failure of an engine stays.
             return translate(failure, Doing.READ)
         return self._write_failed(failure)
 

@@ -276,6 +276,9 @@ class NoEngine:
         """Return 0: nothing is known."""
         return 0
 
+    def failure(self) -> None:
+        """Return nothing: the store knows why there is no engine."""
+
     def publish_bans(self, namespace_ids: Sequence[int]) -> None:
         """Do nothing: there is nothing to drop."""
 

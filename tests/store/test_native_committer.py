@@ -62,7 +62,7 @@ class Shop:
         self.admissions = 0
         self.admitted = threading.Event()
         self.closed = 0
-        self.reason = Reason.DISK_FULL
+        self.reason = Reason.READ_ONLY_STORE
 
     def refuses_writes(self) -> bool:
         return self.broken
@@ -164,7 +164,7 @@ def test_an_engine_s_failure_is_everybody_s_and_is_not_tried_again() -> None:
         tasks = await handed(committer, shop.queue, 3)
         shop.queue.answer(failure=Exception("engine text"))
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            assert isinstance(outcome, PrefixdbError) and outcome.reason is Reason.DISK_FULL
+            assert isinstance(outcome, PrefixdbError) and outcome.reason is Reason.READ_ONLY_STORE
         assert shop.queue.tickets == 1
         await committer.close()
 

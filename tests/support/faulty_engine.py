@@ -29,7 +29,6 @@ class Faults:
 
     write_text: what every write fails with; ``write_applies`` says whether its rows are there all the same.
     open_text, open_read_only_text: what every opening but the first fails with.
-    resumes: whether the native engine can recover in place once writes work again; else only a reopening helps.
     bound: what becomes of the upper bound of an iterator.
     """
 
@@ -39,7 +38,6 @@ class Faults:
         self.write_applies = False
         self.open_text: str | None = None
         self.open_read_only_text: str | None = None
-        self.resumes = False
         self.bound: Callable[[bytes], bytes] = lambda end: end
         self.engines: list[Any] = []
 
@@ -78,7 +76,7 @@ class FaultyEngine(RocksdictEngine):
 
 
 def _native_engine(path: Path, options: EngineOptions, faults: Faults) -> Any:
-    """Return a native engine whose ``commit``, ``failure``, ``resume`` and ``open_cursor`` obey ``faults``."""
+    """Return a native engine whose ``commit``, ``failure`` and ``open_cursor`` obey ``faults``."""
     from prefixdb._native.module import EngineError
     from prefixdb.store.native import NativeEngine
 
@@ -99,14 +97,9 @@ def _native_engine(path: Path, options: EngineOptions, faults: Faults) -> Any:
             failed.append(text)
         raise EngineError(text)
 
-    def faulty_resume() -> None:
-        if faults.write_text is not None or not faults.resumes:
-            raise EngineError("IO error: still broken")
-        failed.clear()
-
     def faulty_cursor(begin: bytes, end: bytes, **options: Any) -> Any:
         return open_cursor(begin, end, **(options | {"bound": faults.bound(options["bound"])}))
 
     engine.commit, engine.open_cursor = faulty_commit, faulty_cursor
-    engine.failure, engine.resume = (lambda: failed[0] if failed else None), faulty_resume
+    engine.failure = lambda: failed[0] if failed else None
     return engine
