@@ -181,6 +181,8 @@ Outcome Store::PutRaw(std::string_view key, std::string_view value) {
 Outcome Store::Resume() {
   const Use use = Enter();
   if (!use) return Refusal();
+  Outcome refused = RefuseReadOnly();
+  if (!refused.ok()) return refused;
   const auto failed = health_->failure();
   return failed ? Outcome{Fault::kEngine, false, *failed} : Outcome{};
 }
