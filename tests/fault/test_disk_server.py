@@ -27,6 +27,8 @@ RESUME_S_MAX = 10.0
 SETTINGS = {"PREFIXDB_STORE__WRITE_BUFFER": "1MiB", "PREFIXDB_STORE__CACHE": "8MiB"}
 VALUE = b"v" * 2_000
 ROWS = 50
+DISK_BYTES = 6 * 1024 * 1024
+"""A small disk: three memtables are kept free, the rest takes some hundred rows."""
 
 
 class Trial:
@@ -152,3 +154,32 @@ def test_a_server_lives_through_a_bad_disk(trial: Trial, shim: Shim, request: py
     trial.check_rows()
     trial.check_reader()
     assert trial.put() == ""
+
+
+def test_a_nearly_full_disk_refuses_new_rows_and_takes_deletes_and_bans(trial: Trial, shim: Shim) -> None:
+    dropped = trial.guardian.create("dropped", 9)
+    trial.rpc.call("KeyValue/Put", pb.PutRequest(key=b"k", value=VALUE), dropped.token)
+    disk = shim.add(
+        f"{trial.server.data_dir}/*", Call.GROWS | Call.SPACE, action=Action.BUDGET, budget=DISK_BYTES,
+        error=errno.ENOSPC,
+    )  # fmt: skip
+    trial.put_until("DISK_FULL")
+    assert disk.bytes < DISK_BYTES, "nothing was left for deletes and bans"
+    assert trial.put() == "DISK_FULL"
+    assert not trial.writable()
+    trial.check_reader()
+
+    removed = trial.rpc.call("KeyValue/Delete", pb.DeleteRequest(key=b"%06d" % 0), trial.writer.token)
+    assert removed.applied
+    trial.outcomes[0] = "deleted"
+    trial.guardian.ban(dropped, 0)
+    with pytest.raises(RpcError, match="NAMESPACE_BANNED"):
+        trial.rpc.call("KeyValue/Get", pb.GetRequest(key=b"k"), dropped.token)
+    assert trial.guardian.wait_reclaimed(dropped)
+    assert trial.put() == "DISK_FULL"
+    trial.check_rows()
+
+    disk.withdraw()
+    trial.await_writes()
+    assert trial.writable()
+    trial.check_rows()

@@ -34,7 +34,7 @@ def none_is_failure(result):
 with open(path, "wb") as made:
     made.write(b"x" * 4096)
 fd = os.open(path, os.O_RDWR)
-data = ctypes.create_string_buffer(64)
+data, space = ctypes.create_string_buffer(64), ctypes.create_string_buffer(1024)
 libc.fdopen.restype = ctypes.c_void_p
 stream = ctypes.c_void_p(libc.fdopen(os.dup(fd), b"r"))
 operations = {
@@ -69,6 +69,8 @@ operations = {
     "link": lambda: c("link", path.encode(), (path + ".link.log").encode()),
     "unlink": lambda: os.unlink(path + ".link.log"),
     "mkdir": lambda: os.mkdir(path + ".d.log"),
+    "statvfs": lambda: c("statvfs", os.path.dirname(path).encode(), space),
+    "statvfs64": lambda: c("statvfs64", os.path.dirname(path).encode(), space),
 }
 for name, operation in operations.items():
     ctypes.set_errno(0)
@@ -96,6 +98,7 @@ EXPECTED = {
     Call.LINK: {"link"},
     Call.UNLINK: {"unlink"},
     Call.MKDIR: {"mkdir"},
+    Call.SPACE: {"statvfs", "statvfs64"},
 }
 
 WRITER = """
@@ -152,7 +155,8 @@ def test_a_rule_meets_every_variant_of_its_call_and_no_other_call(shim: Shim, tm
     path = tmp_path / "000007.log"
     shim.add("*.sst", Call(0xFFFF), error=errno.EIO)
     # The first open of the file, for the calls that follow, is let through.
-    rule = shim.add("*.log", call, error=errno.EDQUOT, after={Call.CREATE: 1, Call.WRITE: 1, Call.OPEN: 1}.get(call, 0))
+    files = f"{tmp_path}/*" if call == Call.SPACE else "*.log"  # A directory is asked for its space.
+    rule = shim.add(files, call, error=errno.EDQUOT, after={Call.CREATE: 1, Call.WRITE: 1, Call.OPEN: 1}.get(call, 0))
     found = outcomes(shim, path)
     assert {name for name, failure in found.items() if failure == "EDQUOT"} == EXPECTED[call]
     assert set(found.values()) <= {"", "EDQUOT", "ENOENT"}
@@ -196,6 +200,21 @@ def test_a_budget_cuts_the_write_that_crosses_it_and_refuses_the_next(shim: Shim
     assert writer.write(40) == 40
     assert writer.end() == 0
     assert path.stat().st_size == 140
+
+
+def test_a_directory_has_as_much_space_as_a_budget_has_left(shim: Shim, tmp_path: Path) -> None:
+    shim.add(
+        f"{tmp_path}/*", Call.GROWS | Call.SPACE, action=Action.BUDGET, budget=40 * 4096 + 10_000, error=errno.ENOSPC
+    )
+    writer = Writer(shim, tmp_path / "a.log")
+    assert writer.write(10_000) == 10_000
+    look = "import os, sys; found = os.statvfs(sys.argv[1]); print(found.f_bavail * found.f_frsize)"
+    run = subprocess.run(
+        [sys.executable, "-c", look, str(tmp_path)],
+        env=dict(os.environ) | shim.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(run.stdout) == 40 * 4096
+    assert writer.end() == 0
 
 
 def test_a_short_write_writes_half(shim: Shim, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -54,6 +55,7 @@ enum call {
   UNLINK = 1 << 13,
   LINK = 1 << 14,
   MKDIR = 1 << 15,
+  SPACE = 1 << 16,  // statvfs: a directory is asked as if it were a file in it; BUDGET says what is left of it
 };
 
 enum action {
@@ -94,6 +96,7 @@ struct verdict {
   int error;        // Not 0: fail with it.
   size_t bytes;     // Reads and writes: so many at most.
   bool kill_after;  // Do it, then die.
+  bool limited;     // SPACE: `bytes` are left.
 };
 
 // The next definition of a function, which is the C library's.
@@ -156,7 +159,11 @@ static void apply(struct rule* rule, enum call call, struct verdict* verdict) {
       verdict->bytes = verdict->bytes > 1 ? verdict->bytes / 2 : verdict->bytes;
       break;
     case BUDGET:
-      if (call == ALLOCATE) {  // Only looks: the writes into the space will take it.
+      if (call == SPACE) {
+        const uint64_t spent = atomic_load(&rule->bytes);
+        verdict->limited = true;
+        verdict->bytes = rule->budget > spent ? (size_t)(rule->budget - spent) : 0;
+      } else if (call == ALLOCATE) {  // Only looks: the writes into the space will take it.
         const uint64_t spent = atomic_load(&rule->bytes);
         if (spent > rule->budget || verdict->bytes > rule->budget - spent) verdict->error = rule->error;
       } else {
@@ -190,7 +197,7 @@ static bool interesting(enum call call) {
 
 // Asks every rule about a call on `path` (and `other`, when not NULL); the first that applies decides.
 static struct verdict judge(enum call call, const char* path, const char* other, size_t bytes) {
-  struct verdict verdict = {0, bytes, false};
+  struct verdict verdict = {0, bytes, false, false};
   const int saved = errno;
   for (int index = 0; index < RULES; index++) {
     struct rule* rule = &control->rules[index];
@@ -211,7 +218,7 @@ static struct verdict judge(enum call call, const char* path, const char* other,
 }
 
 static struct verdict judge_file(enum call call, int file, size_t bytes) {
-  struct verdict verdict = {0, bytes, false};
+  struct verdict verdict = {0, bytes, false, false};
   if (!interesting(call)) return verdict;
   char link[32], path[PATH_MAX];
   const int saved = errno;
@@ -224,7 +231,7 @@ static struct verdict judge_file(enum call call, int file, size_t bytes) {
 }
 
 static struct verdict judge_path(enum call call, const char* path, const char* other) {
-  struct verdict verdict = {0, 0, false};
+  struct verdict verdict = {0, 0, false, false};
   return interesting(call) ? judge(call, path, other, 0) : verdict;
 }
 
@@ -358,6 +365,21 @@ void* mmap(void* address, size_t bytes, int protection, int flags, int file, off
 void* mmap64(void* address, size_t bytes, int protection, int flags, int file, off64_t offset) {
   ON_FILE(mmap64, MAP, 0, MAP_FAILED, address, bytes, protection, flags, file, offset);
 }
+
+#define SPACE_LEFT(name)                                                \
+  REAL(name);                                                           \
+  char inside[PATH_MAX];                                                \
+  snprintf(inside, sizeof inside, "%s/.", path);                        \
+  const struct verdict verdict = judge_path(SPACE, inside, NULL);       \
+  REFUSE(-1);                                                           \
+  const int result = real(path, found);                                 \
+  if (result == 0 && verdict.limited && found->f_frsize != 0) {         \
+    found->f_bavail = found->f_bfree = verdict.bytes / found->f_frsize; \
+  }                                                                     \
+  return result
+
+int statvfs(const char* path, struct statvfs* found) { SPACE_LEFT(statvfs); }
+int statvfs64(const char* path, struct statvfs64* found) { SPACE_LEFT(statvfs64); }
 
 #define ON_PATH(name, call, path, other, ...)                   \
   REAL(name);                                                   \

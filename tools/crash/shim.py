@@ -60,13 +60,14 @@ class Call(enum.IntFlag):
     UNLINK = 1 << 13
     LINK = 1 << 14
     MKDIR = 1 << 15
+    SPACE = 1 << 16
 
     WRITES = WRITE | PWRITE
     READS = READ | PREAD
     OPENS = OPEN | CREATE
     SYNCS = FSYNC | FDATASYNC | SYNC_RANGE
     GROWS = CREATE | WRITE | PWRITE | ALLOCATE | MKDIR
-    """What a full disk refuses."""
+    """What a full disk refuses. With SPACE, the disk also says how much is left of a budget."""
     CHANGES = CREATE | WRITE | PWRITE | SYNCS | RENAME | TRUNCATE | ALLOCATE | UNLINK | LINK | MKDIR
     """What leaves a trace on the disk: the points at which a kill differs from one before."""
 
