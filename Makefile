@@ -3,14 +3,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fmt lint type gen docs bench crash model sanitize clean
+.PHONY: help env demo test fmt lint type gen docs bench bench-stores crash model sanitize clean
 
 BIN := .venv/bin
 ARGS ?=
 CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h tests/native/*.cc tests/native/*.h)
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: ## make or renew the virtual environment in .venv
 	@tools/setup_env.sh
@@ -45,6 +45,9 @@ docs: gen ## alias: the generated pages of docs/ are made by gen
 
 bench: env ## measure against etcd in the same run (installs Debian's etcd-server and nghttp2-client)
 	@$(BIN)/python tools/bench/compare_etcd.py $(ARGS)
+
+bench-stores: env ## measure the native store against the rocksdict store in the same run
+	@$(BIN)/python tools/bench/compare_stores.py $(ARGS)
 
 crash: env ## kill a loaded server again and again and check what is left (ARGS="--rounds 50")
 	@$(BIN)/python tools/crash/crash.py $(ARGS)
