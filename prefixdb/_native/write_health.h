@@ -3,8 +3,7 @@
 // What RocksDB 7.8 makes of an error of its log or of a flush (db/error_handler.cc), with paranoid checks:
 //
 // - A full disk (ENOSPC) is a "hard" error: writes are refused until DB::Resume.
-// - Everything else (EIO, also of a sync; EDQUOT, EFBIG; corruption) is "fatal": only closing and opening again helps.
-// A
+// - Everything else (EIO, also of a sync; EDQUOT, EFBIG; corruption) is "fatal": only opening it again helps. A
 //   record whose sync failed may then turn out to be there.
 // - A compaction that met a full disk is "soft": writes go on and RocksDB tries again by itself.
 //

@@ -135,8 +135,7 @@ class Opened {
   }
   void Compact() {
     bool finished = false;
-    CHECK_FINE(store_->Compact(
-        std::nullopt, std::nullopt, [] { return true; }, &finished));
+    CHECK_FINE(store_->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished));
     REQUIRE(finished);
   }
   std::shared_ptr<Cursor> Walk(uint64_t namespace_id, bool reverse = false) {
