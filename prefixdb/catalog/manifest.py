@@ -26,12 +26,13 @@ class BanManifest:
     """
 
     def __init__(self, bans: Sequence[Ban] = ()) -> None:
-        undone = sorted((ban for ban in bans if not ban.reclaimed_at_ms), key=_turn)
+        undone = [ban for ban in bans if not ban.reclaimed_at_ms]
+        begun = sorted((ban for ban in undone if ban.reclaim_started_at_ms), key=_turn)
         self._bans = {ban.namespace_id: ban for ban in bans}
         self._due: dict[int, Ban] = {}
-        self._begun = {ban.namespace_id: ban for ban in undone if ban.reclaim_started_at_ms}
-        # In order, so it is a heap.
+        self._begun = {ban.namespace_id: ban for ban in begun}
         self._graces = [(ban.reclaim_after_ms, ban.namespace_id) for ban in undone if not ban.reclaim_started_at_ms]
+        heapq.heapify(self._graces)
 
     def get(self, namespace_id: int) -> Ban | None:
         """Return the namespace's ban, done or not."""

@@ -71,7 +71,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], payload: bytes) -> _T:
     if payload[:1] != _FORMAT:
         decode_record(payload)  # Raises: it knows what to say about other formats.
     try:
-        return decoder.decode(memoryview(payload)[1:])
+        return decoder.decode(payload[1:])
     except msgspec.MsgspecError as damage:
         raise error(Reason.CORRUPTION, "A system record has a missing, unknown or mistyped field.") from damage
 
