@@ -34,7 +34,8 @@ CALLERS = 64
 COMMITS_EACH = 20
 SLICE_LARGE_COMMITS = 20
 LARGE_COMMIT_ROWS = 64
-COLD_CACHE_BYTES = 2 * MIB
+COLD_CACHE_BYTES = 8 * MIB
+"""Room for the index and filter blocks of the rows that are read from files, and for a tenth of the rows."""
 
 
 class WrongAnswerError(RuntimeError):
