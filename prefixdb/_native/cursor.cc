@@ -64,14 +64,13 @@ void Cursor::Close() {
   bounds_.reset();
 }
 
-Outcome Cursor::Start() {
+void Cursor::Start() {
   started_ = true;
   if (options_.reverse) {
     iterator_->SeekForPrev(options_.end);
   } else {
     iterator_->Seek(options_.begin);
   }
-  return {};
 }
 
 template <typename Take>
@@ -81,7 +80,7 @@ Outcome Cursor::Walk(const Limits& limits, uint64_t* taken, Take take) {
   if (iterator_ == nullptr || closing_.load(std::memory_order_relaxed))
     return {Fault::kClosed, false, "the cursor is closed"};
   if (done_) return {};
-  if (!started_) static_cast<void>(Start());
+  if (!started_) Start();
   const auto deadline = std::chrono::steady_clock::now() + kFetchTimeMax;
   uint64_t size = 0;
   for (uint64_t looked_at = 1;; ++looked_at) {

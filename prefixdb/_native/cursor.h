@@ -7,8 +7,9 @@
 // Every key is compared with the span, whatever the iterator's own bounds say: a key outside would be another tenant's.
 // Damage ends an iterator exactly like the end of the data does, so its status is asked after every end.
 //
-// Blocks read by a walk go into the block cache: tenants ask for the same pages again, and a walk that would sweep the
-// whole cache (see Store::OpenCursor) leaves it alone.
+// Blocks read by a walk go into the block cache: tenants ask for the same first pages again and again, and how far a
+// walk will go is not known when it begins. A long one displaces data blocks of others, but not index and filter
+// blocks: half of the cache is theirs.
 #pragma once
 
 #include <rocksdb/iterator.h>
@@ -87,7 +88,7 @@ class Cursor {
   // Calls `take(key, payload, version, expires_at_ms)` per live row; `taken` and `size` say how far it came.
   template <typename Take>
   Outcome Walk(const Limits& limits, uint64_t* taken, Take take);
-  Outcome Start();
+  void Start();
   bool InSpan(std::string_view key) const noexcept { return options_.begin <= key && key < options_.end; }
 
   const CursorOptions options_;
