@@ -107,8 +107,7 @@ TEST_CASE("closing ends everything that is going on, and loses nothing that was 
     threads.push_back(until_closed([shared] { return shared->Flush(); }));
     threads.push_back(until_closed([shared] {
       bool finished = false;
-      return shared->Compact(
-          std::nullopt, std::nullopt, [] { return true; }, &finished);
+      return shared->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished);
     }));
     std::this_thread::sleep_for(std::chrono::milliseconds(random.Below(30)));
     std::thread closer([shared] { shared->Close(); });
@@ -193,7 +192,9 @@ TEST_CASE("in a forked child every call is refused and nothing is destroyed") {
     cursor->Close();
     cursor.reset();
     store->Close();
-    { const std::shared_ptr<Store> last = std::move(const_cast<std::shared_ptr<Store>&>(store.shared())); }
+    {
+      const std::shared_ptr<Store> last = std::move(const_cast<std::shared_ptr<Store>&>(store.shared()));
+    }
     std::exit(refused ? 0 : 1);  // Static destructors included, as an ordinary child would.
   }
   int status = 0;
@@ -271,8 +272,7 @@ TEST_CASE("a forced compaction drops what is banned from wherever it lies") {
     REQUIRE(store->shared().bans->Publish({6}));
     const KeySpan span = *NamespaceSpan(6);
     bool finished = false;
-    CHECK_FINE(store->Compact(
-        span.first, span.second, [] { return true; }, &finished));
+    CHECK_FINE(store->Compact(span.first, span.second, [] { return true; }, &finished));
     CHECK(finished);
     CHECK(!HasAny(store, 6));
     CHECK(store.RowsOf(5) == 500);
@@ -293,8 +293,7 @@ TEST_CASE("a compaction stops when it is asked to") {
   for (uint64_t row = 0; row < 150; ++row) store.Put(Key(5, row), Noise(&random, 1000));
   int polls = 0;
   bool finished = true;
-  CHECK_FINE(store->Compact(
-      std::nullopt, std::nullopt, [&polls] { return ++polls < 3; }, &finished));
+  CHECK_FINE(store->Compact(std::nullopt, std::nullopt, [&polls] { return ++polls < 3; }, &finished));
   CHECK(!finished);
   CHECK(polls >= 3);
 }
@@ -440,10 +439,7 @@ TEST_CASE("a read-only opening writes nothing and refuses what would") {
   CHECK(!reader->Commit(std::move(Request().Begin().Put(Key(5, 2), "x")).Take(), &results).ok());
   CHECK(!reader->PutRaw(Key(5, 2), "x").ok());
   CHECK(!reader->DeleteFiles({*NamespaceSpan(5)}, &bytes).ok());
-  CHECK(!reader
-             ->Compact(
-                 std::nullopt, std::nullopt, [] { return true; }, &finished)
-             .ok());
+  CHECK(!reader->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished).ok());
   CHECK(!reader->Flush().ok());
   CHECK(!reader->Resume().ok());
   reader->Close();

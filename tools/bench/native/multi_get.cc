@@ -51,8 +51,7 @@ void Fill(prefixdb::Store* store) {
     if (const auto outcome = store->Commit(std::move(request), &results); !outcome.ok()) Fail(outcome.text);
   }
   bool finished = false;
-  const auto outcome = store->Compact(
-      std::nullopt, std::nullopt, [] { return true; }, &finished);
+  const auto outcome = store->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished);
   if (!outcome.ok()) Fail(outcome.text);
 }
 
