@@ -93,7 +93,7 @@ class Engine:
     def failure(self) -> str | None:
         """The status text of the first error since which writes are refused, one of a background flush included."""
     def resume(self) -> None:
-        """Raise EngineError while writes are refused: with RocksDB 7.8 only a reopening helps, also after a full disk."""
+        """Raise EngineError while writes are refused: only a reopening helps; write_health.h says why."""
 
     # Bans and expiry.
     def publish_bans(self, namespace_ids: Sequence[int]) -> None: ...
