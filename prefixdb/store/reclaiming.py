@@ -228,6 +228,14 @@ class SpaceKeeper(Generic[E]):
                 return None
             live = {file.name for file in engine.live_files()}
             kept = [file for file in holding.values() if file.name in live]
+            if kept and not self._hold_nothing(engine, kept, pieces):
+                # RocksDB passed over files in which the span has no key. A neighbour's range tombstone in one of them
+                # may or may not reach into the span: rewrite the file by the keys it has.
+                for file in kept:
+                    if not engine.compact(file.first_key, file.last_key + b"\0", stop):
+                        return None
+                live = {file.name for file in engine.live_files()}
+                kept = [file for file in kept if file.name in live]
             failed = engine.property_int(ERRORS_PROPERTY) != errors
             # The engine reports no failure for sure, and it leaves a file alone in which it finds nothing of the span.
             if kept and (failed or not self._hold_nothing(engine, kept, pieces)):
