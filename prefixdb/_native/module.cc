@@ -17,6 +17,7 @@
 #include "completion_queue.h"
 #include "key_codec.h"
 #include "python_types.h"
+#include "read_habit.h"
 #include "store.h"
 #include "value_codec.h"
 
@@ -153,7 +154,8 @@ class Engine {
  private:
   std::shared_ptr<Store> store_;
   std::shared_ptr<CompletionQueue> completions_ = std::make_shared<CompletionQueue>();
-  uint64_t last_ticket_ = 0;  // Guarded by the interpreter's lock.
+  uint64_t last_ticket_ = 0;  // Guarded by the interpreter's lock, as is the habit.
+  ReadHabit habit_;
 };
 
 // Most reads are answered from memory, in less time than it takes to let go of the interpreter's lock and, worse, to
@@ -162,7 +164,10 @@ py::object Engine::Get(py::handle key) {
   const std::string_view wanted = BytesOf(key);
   Found found;
   bool decided = false;
-  ThrowUnlessOk(store_->GetFromMemory(wanted, &found, &decided));
+  if (habit_.AsksMemory()) {
+    ThrowUnlessOk(store_->GetFromMemory(wanted, &found, &decided));
+    habit_.Note(decided);
+  }
   if (!decided) Run([&] { return store_->Get(wanted, &found); });
   return found.value ? MakeRow(key, *found.value) : py::none();
 }
