@@ -26,7 +26,7 @@ from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatu
 from prefixdb.store.cursor import violation
 from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState, skip_destructors_at_exit_of_children
 from prefixdb.store.engine import MEMTABLES_MAX, E, EngineCheck, EngineOpener, EngineOptions
-from prefixdb.store.faults import Doing, translate, translated
+from prefixdb.store.faults import Doing, cannot_open, translate, translated
 from prefixdb.store.health import WriteHealth
 from prefixdb.store.opening import OpenDirectory, close_engine
 from prefixdb.store.reclaiming import SpaceKeeper
@@ -75,13 +75,16 @@ class StoreCore(ABC, Generic[E]):
         clock: Clock,
         options: EngineOptions,
     ) -> Self:
-        directory = OpenDirectory(data_dir, opener, check, options)
         try:
-            engine = directory.open_engine(clock)
-            return cls(directory, engine, clock, options)
-        except BaseException:
-            directory.release()
-            raise
+            directory = OpenDirectory(data_dir, opener, check, options)
+            try:
+                engine = directory.open_engine(clock)
+                return cls(directory, engine, clock, options)
+            except BaseException:
+                directory.release()
+                raise
+        except OSError as failure:
+            raise cannot_open(data_dir, failure) from failure
 
     def __init__(self, directory: OpenDirectory[E], engine: E, clock: Clock, options: EngineOptions) -> None:
         self._directory = directory

@@ -111,13 +111,14 @@ def read_state(data_dir: Path) -> StoreState | None:
     Raises:
         FailedPreconditionError: FORMAT_TOO_NEW, with both numbers.
         DataLossError: CORRUPTION when the file cannot be understood.
+        OSError: it could not be read.
     """
     path = data_dir / STATE_NAME
     try:
         fields: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as damage:
+    except ValueError as damage:
         raise error(Reason.CORRUPTION, f"{path} cannot be read; restore it or the directory.") from damage
     found = fields.get("format") if isinstance(fields, dict) else None
     if isinstance(found, int) and found > DIRECTORY_FORMAT:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prefixdb.errors import PrefixdbError, Reason, error
 
@@ -18,6 +19,10 @@ STALL_RETRY_MS = 250
 
 DISK_RETRY_MS = 1_000
 """When to try again after a disk error: the store itself looks for space once a second."""
+
+
+_PASSING = ("Too many open files", "Cannot allocate memory", "Interrupted")
+_FORBIDDEN = ("Permission denied", "Operation not permitted", "Read-only file system")
 
 
 class Doing(enum.Enum):
@@ -69,6 +74,25 @@ def is_no_space(failure: BaseException) -> bool:
     return "No space left on device" in text or "Disk quota exceeded" in text or "File too large" in text
 
 
+def cannot_open(path: Path, failure: Exception, *, text: str = "", damage: str = "") -> PrefixdbError:
+    """Return the error for files that could not be opened: what the machine lacks for a moment is no damage.
+
+    Args:
+        path: what was to be opened.
+        failure: an engine's exception, or the operating system's.
+        text: its words, when they should be others than its own.
+        damage: the message when it is damage; made from ``text`` when empty.
+    """
+    if is_no_space(failure):
+        message = f"{path} cannot be opened: no space is left on the disk."
+        return error(Reason.DISK_FULL, message, retry_after_ms=DISK_RETRY_MS)
+    text = text or str(failure)
+    if isinstance(failure, OSError) or any(passing in text for passing in (*_PASSING, *_FORBIDDEN)):
+        message = f"{path} cannot be opened: {text}. That says nothing about the data in it."
+        return error(Reason.READ_ONLY_STORE, message, retry_after_ms=DISK_RETRY_MS)
+    return error(Reason.CORRUPTION, damage or f"{path} cannot be opened: {text}")
+
+
 def disk_full(message: str = "") -> PrefixdbError:
     """Return DISK_FULL with the time of a sensible retry; without a message it says that the disk is full."""
     return error(Reason.DISK_FULL, message or None, retry_after_ms=DISK_RETRY_MS)
@@ -76,7 +100,7 @@ def disk_full(message: str = "") -> PrefixdbError:
 
 def _read_failure(text: str) -> PrefixdbError:
     if text.startswith("IO error"):
-        if any(passing in text for passing in ("Too many open files", "Cannot allocate memory", "Interrupted")):
+        if any(passing in text for passing in _PASSING):
             return error(
                 Reason.READ_ONLY_STORE,
                 "The store is out of file descriptors or memory for a moment; the read was not done.",

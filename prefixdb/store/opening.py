@@ -29,7 +29,7 @@ from prefixdb.store.directory import (
     write_state,
 )
 from prefixdb.store.engine import E, Engine, EngineCheck, EngineOpener, EngineOptions
-from prefixdb.store.faults import DISK_RETRY_MS, is_no_space
+from prefixdb.store.faults import DISK_RETRY_MS, cannot_open
 from prefixdb.store.rehearsal import rehearse
 from prefixdb.store.slot import EngineSlot
 
@@ -222,13 +222,7 @@ class OpenDirectory(Generic[E]):
         except PrefixdbError:
             raise
         except Exception as failure:
-            if is_no_space(failure):
-                raise error(
-                    Reason.DISK_FULL,
-                    f"{self.engine_dir} cannot be opened: no space is left on the disk.",
-                    retry_after_ms=DISK_RETRY_MS,
-                ) from failure
-            raise error(Reason.CORRUPTION, f"{self.engine_dir} cannot be opened: {failure}") from failure
+            raise cannot_open(self.engine_dir, failure) from failure
 
     def _open_for_reading(self) -> E:
         try:

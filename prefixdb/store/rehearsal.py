@@ -17,7 +17,7 @@ from typing import NoReturn
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.directory import ENGINE_NAME, STATE_NAME, StoreState, engine_files, file_number
 from prefixdb.store.engine import E, Engine, EngineOpener, EngineOptions
-from prefixdb.store.faults import Doing, translated
+from prefixdb.store.faults import Doing, cannot_open, translated
 
 _REMEDY = "Nothing was changed; restore a backup, or recover from a copy."
 
@@ -82,7 +82,8 @@ def _open_shadow(opener: EngineOpener[E], shadow: Path, engine_dir: Path, option
         # Opening texts hold file names, sizes and checksums, never keys or values. Of a damaged log they say nothing.
         logs = ", ".join(sorted(path.name for path in shadow.glob("*.log")))
         suspects = "" if any(kind in detail for kind in (".sst", "MANIFEST", ".log")) else f" (write-ahead log: {logs})"
-        raise error(Reason.CORRUPTION, f"{engine_dir} cannot be opened: {detail}{suspects}. {_REMEDY}") from failure
+        damage = f"{engine_dir} cannot be opened: {detail}{suspects}. {_REMEDY}"
+        raise cannot_open(engine_dir, failure, text=detail, damage=damage) from failure
 
 
 def _check_content(engine: Engine, engine_dir: Path, state: StoreState) -> None:
