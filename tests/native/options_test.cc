@@ -4,7 +4,9 @@
 // both stores are (tests/unit/test_native_options.py).
 #include "options.h"
 
+#include <rocksdb/cache.h>
 #include <rocksdb/rate_limiter.h>
+#include <rocksdb/table.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -52,6 +54,26 @@ TEST_CASE("sizes and limits arrive") {
   CHECK(options.write_buffer_size == 3 << 20);
   CHECK(options.max_total_wal_size == 12 << 20);
   CHECK(options.max_open_files == 77);
+}
+
+TEST_CASE("a shard of the cache holds the filter of the largest file") {
+  const Shared shared;
+  OpenOptions wanted;
+  const auto shards = [&](uint64_t mebibytes) {
+    wanted.cache_bytes = mebibytes << 20;
+    const auto options = DatabaseOptions(wanted, shared);
+    const auto& cache = options.table_factory->GetOptions<rocksdb::BlockBasedTableOptions>()->block_cache;
+    CHECK(cache->GetCapacity() == wanted.cache_bytes);
+    const std::string printed = options.table_factory->GetPrintableOptions();
+    const size_t at = printed.find("num_shard_bits : ");
+    REQUIRE(at != std::string::npos);
+    return 1 << std::stoi(printed.substr(at + 17));
+  };
+  CHECK(shards(1) == 1);
+  CHECK(shards(31) == 1);
+  CHECK(shards(32) == 2);
+  CHECK(shards(256) == 16);
+  CHECK(shards(1 << 20) == 64);
 }
 
 TEST_CASE("compaction threads have a lower priority than flushes and everybody else") {
