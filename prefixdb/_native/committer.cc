@@ -151,10 +151,12 @@ std::vector<Committer::Answer> Committer::Plan(const std::vector<Entry>& entries
   for (const Entry& entry : entries) planner->Announce(entry.request->commits);
   for (size_t index = 0; index < entries.size(); ++index) {
     Answer& answer = answers[index];
-    answer.outcome = planner->Plan(entries[index].request->commits, &answer.results);
+    // Those of earlier requests of this batch wait as well as those in memory.
     const uint64_t waiting = range_deletes_->value() + planner->range_deletes();
-    if (answer.outcome.ok() && planner->range_deletes() > 0 && range_deletes_->value() > 0 &&
-        waiting > options_.range_deletes_max) {
+    const uint64_t planned = planner->range_deletes();
+    answer.outcome = planner->Plan(entries[index].request->commits, &answer.results);
+    const uint64_t more = planner->range_deletes() - planned;
+    if (answer.outcome.ok() && more > 0 && waiting > 0 && waiting + more > options_.range_deletes_max) {
       planner->Undo();
       answer = {Outcome::Of(rocksdb::Status::Incomplete("Write stall", "too many range deletes wait for a flush")), {}};
     }

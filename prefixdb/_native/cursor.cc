@@ -18,19 +18,32 @@ std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), sli
 }  // namespace
 
 Cursor::Cursor(CursorOptions options, std::unique_ptr<Bounds> bounds, std::unique_ptr<rocksdb::Iterator> iterator,
-               uint64_t generation)
+               uint64_t generation, std::shared_ptr<Views> views)
     : options_(std::move(options)),
       generation_(generation),
+      views_(std::move(views)),
       bounds_(std::move(bounds)),
       iterator_(std::move(iterator)),
-      done_(options_.begin == options_.end) {}
+      done_(options_.begin == options_.end) {
+  views_->Add();
+}
 
 Cursor::~Cursor() {
   if (generation_ != ForkGeneration()) {
     // In a forked child the destructor would enter the parent's engine.
     static_cast<void>(iterator_.release());
     static_cast<void>(bounds_.release());
+    return;
   }
+  // The store may be closing in another thread and cannot see this cursor any more: it waits for the count.
+  ReleaseView();
+}
+
+void Cursor::ReleaseView() {
+  if (iterator_ == nullptr) return;
+  iterator_.reset();
+  bounds_.reset();
+  views_->Remove();
 }
 
 Outcome Cursor::Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, RowBlock* block) {
@@ -60,8 +73,7 @@ void Cursor::Close() {
   if (generation_ != ForkGeneration()) return;
   closing_.store(true);
   const std::lock_guard lock(mutex_);
-  iterator_.reset();
-  bounds_.reset();
+  ReleaseView();
 }
 
 void Cursor::Start() {

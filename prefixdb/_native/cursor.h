@@ -16,6 +16,7 @@
 #include <rocksdb/slice.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -52,6 +53,29 @@ struct RowBlock {
 // Thread-safe: any thread may end it at any moment; calls of several threads take turns.
 class Cursor {
  public:
+  // How many iterators of a store are alive; the store waits for 0 before it destroys the database. Shared, because a
+  // cursor may outlive its store. Thread-safe.
+  class Views {
+   public:
+    void Add() {
+      const std::lock_guard lock(mutex_);
+      ++alive_;
+    }
+    void Remove() {
+      const std::lock_guard lock(mutex_);
+      if (--alive_ == 0) gone_.notify_all();
+    }
+    void WaitForNone() {
+      std::unique_lock lock(mutex_);
+      gone_.wait(lock, [this] { return alive_ == 0; });
+    }
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable gone_;
+    size_t alive_ = 0;
+  };
+
   // What the iterator was opened with; it borrows the bounds for as long as it lives.
   struct Bounds {
     std::string begin;
@@ -61,7 +85,7 @@ class Cursor {
   };
 
   Cursor(CursorOptions options, std::unique_ptr<Bounds> bounds, std::unique_ptr<rocksdb::Iterator> iterator,
-         uint64_t generation);
+         uint64_t generation, std::shared_ptr<Views> views);
   ~Cursor();
   Cursor(const Cursor&) = delete;
   Cursor& operator=(const Cursor&) = delete;
@@ -89,10 +113,12 @@ class Cursor {
   template <typename Take>
   Outcome Walk(const Limits& limits, uint64_t* taken, Take take);
   void Start();
+  void ReleaseView();  // REQUIRES: mutex_ is held, or nobody else has the cursor.
   bool InSpan(std::string_view key) const noexcept { return options_.begin <= key && key < options_.end; }
 
   const CursorOptions options_;
   const uint64_t generation_;
+  const std::shared_ptr<Views> views_;
   std::atomic<bool> closing_{false};
   std::mutex mutex_;
   std::unique_ptr<Bounds> bounds_;

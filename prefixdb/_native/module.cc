@@ -27,8 +27,6 @@ namespace prefixdb::python {
 
 namespace {
 
-using Unlocked = py::gil_scoped_release;
-
 // Calls `work` without the interpreter's lock and raises what came of it.
 template <typename Work>
 void Run(Work work) {
@@ -241,13 +239,17 @@ bool Engine::Compact(const py::object& begin, const py::object& end, const py::o
   if (!end.is_none()) last = Text(end);
   std::optional<py::error_already_set> failed;
   const auto poll = [&stop, &failed] {
-    const py::gil_scoped_acquire locked;
+    const Locked locked;
     if (failed) return false;
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       return stop.is_none() || !stop().cast<bool>();
     } catch (py::error_already_set& failure) {
       failed.emplace(std::move(failure));
+      return false;
+    } catch (const std::exception& failure) {  // A cast: nothing may leave while the compaction runs.
+      PyErr_SetString(PyExc_TypeError, failure.what());
+      failed.emplace();
       return false;
     }
   };
@@ -462,7 +464,10 @@ void AddEngine(py::module_& module) {
     Run([&] { return self.store().PutRaw(first, second); });
   });
   engine.def("unflushed_range_deletes", [](Engine& self) { return self.store().unflushed_range_deletes(); });
-  engine.def("failure", [](Engine& self) { return self.store().failure(); });
+  engine.def("failure", [](Engine& self) -> py::object {
+    const auto text = self.store().failure();
+    return text ? AsText(*text) : py::none();
+  });
   engine.def("resume", [](Engine& self) { Run([&] { return self.store().Resume(); }); });
   AddBans(engine);
   AddSpace(engine);

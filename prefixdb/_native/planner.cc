@@ -62,7 +62,7 @@ void BatchPlanner::Undo() { RollBack(); }
 void BatchPlanner::RollBack() {
   // The only failure is a missing save point, and Plan has set one.
   batch_->RollbackToSavePoint().PermitUncheckedError();
-  for (auto change = undo_.rbegin(); change != undo_.rend(); ++change) *change->first = change->second;
+  for (auto change = undo_.rbegin(); change != undo_.rend(); ++change) Set(change->first, change->second);
   undo_.clear();
   sequence_ = mark_.sequence;
   range_deletes_ = mark_.range_deletes;
@@ -136,30 +136,46 @@ void BatchPlanner::Apply(const Mutation& mutation, uint64_t version) {
       const rocksdb::Slice value[] = {head_, AsSlice(mutation.value)};
       batch_->Put(rocksdb::SliceParts(&key, 1), rocksdb::SliceParts(value, 2)).PermitUncheckedError();
       if (const auto known = known_.find(mutation.key); known != known_.end()) {
-        Note(&known->second, {Known::State::kPresent, {mutation.value, version, mutation.expires_at_ms}});
+        Note(&*known, {Known::State::kPresent, {mutation.value, version, mutation.expires_at_ms}});
       }
       return;
     }
     case Mutation::Kind::kDelete:
       batch_->Delete(AsSlice(mutation.key)).PermitUncheckedError();
       if (const auto known = known_.find(mutation.key); known != known_.end()) {
-        Note(&known->second, {Known::State::kAbsent, {}});
+        Note(&*known, {Known::State::kAbsent, {}});
       }
       return;
     case Mutation::Kind::kDeleteSpan:
       batch_->DeleteRange(AsSlice(mutation.key), AsSlice(mutation.value)).PermitUncheckedError();
       ++range_deletes_;
       last_range_delete_ = version;
-      for (auto& [key, known] : known_) {
-        if (mutation.key <= key && key < mutation.value) Note(&known, {Known::State::kAbsent, {}});
+      if (!ordered_) {
+        ordered_ = true;
+        for (auto& row : known_) {
+          if (row.second.state != Known::State::kAbsent) there_.emplace(row.first, &row);
+        }
+      }
+      for (auto row = there_.lower_bound(mutation.key); row != there_.end() && row->first < mutation.value;) {
+        Note((row++)->second, {Known::State::kAbsent, {}});  // Takes it out of `there_`.
       }
       return;
   }
 }
 
-void BatchPlanner::Note(Known* known, Known now) {
-  undo_.emplace_back(known, *known);
-  *known = now;
+void BatchPlanner::Note(Rows::value_type* row, Known now) {
+  undo_.emplace_back(row, row->second);
+  Set(row, now);
+}
+
+void BatchPlanner::Set(Rows::value_type* row, Known now) {
+  row->second = now;
+  if (!ordered_) return;
+  if (now.state == Known::State::kAbsent) {
+    there_.erase(row->first);
+  } else {
+    there_.emplace(row->first, row);
+  }
 }
 
 }  // namespace prefixdb

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -63,7 +64,9 @@ class BatchPlanner {
   Outcome Check(const std::vector<Condition>& conditions, int64_t* failed, uint64_t* current_version);
   Outcome Look(std::string_view key, const StoredValue** row);
   void Apply(const Mutation& mutation, uint64_t version);
-  void Note(Known* known, Known now);
+  using Rows = std::unordered_map<std::string_view, Known>;
+  void Note(Rows::value_type* row, Known now);
+  void Set(Rows::value_type* row, Known now);
   void RollBack();
 
   const Read read_;
@@ -73,9 +76,13 @@ class BatchPlanner {
   uint64_t range_deletes_ = 0;
   uint64_t last_range_delete_ = 0;
   Mark mark_;
-  std::unordered_map<std::string_view, Known> known_;
+  Rows known_;
+  // The rows of `known_` that are not known to be absent, in key order: what a delete of a span can still change. Made
+  // with the first one, so that many deletes of large spans do not each walk over everything.
+  std::map<std::string_view, Rows::value_type*> there_;
+  bool ordered_ = false;
   std::deque<rocksdb::PinnableSlice> read_rows_;
-  std::vector<std::pair<Known*, Known>> undo_;  // What the current request changed, oldest first.
+  std::vector<std::pair<Rows::value_type*, Known>> undo_;  // What the current request changed, oldest first.
   std::string head_;
 };
 

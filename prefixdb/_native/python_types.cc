@@ -202,9 +202,7 @@ py::object AsException(const Outcome& outcome) {
       type = PyExc_ValueError;
       break;
   }
-  // Statuses may hold paths that are no UTF-8.
-  const py::object text = Checked(
-      PyUnicode_DecodeUTF8(outcome.text.data(), static_cast<Py_ssize_t>(outcome.text.size()), "backslashreplace"));
+  const py::object text = AsText(outcome.text);
   py::object made = Checked(PyObject_CallOneArg(type, text.ptr()));
   if (type == known.engine_error) made.attr("attempted") = outcome.attempted;
   return made;
@@ -220,6 +218,10 @@ void ThrowUnlessOk(const Outcome& outcome) {
 std::string_view BytesOf(py::handle object) {
   if (!PyBytes_Check(object.ptr())) Raise(PyExc_TypeError, "bytes are wanted");
   return {PyBytes_AS_STRING(object.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(object.ptr()))};
+}
+
+py::object AsText(std::string_view text) {
+  return Checked(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
 }
 
 py::bytes AsBytes(std::string_view bytes) { return {bytes.data(), bytes.size()}; }

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,9 +32,47 @@ void ThrowUnlessOk(const Outcome& outcome);
 // The same as an exception object that is not raised. REQUIRES: the outcome is not ok.
 pybind11::object AsException(const Outcome& outcome);
 
+// Lets go of the interpreter's lock. When the interpreter ends meanwhile, CPython ends this (daemon) thread by
+// pthread_exit, whose unwinding must not pass our frames: a destructor on the way would end the process. It waits
+// instead for the process to end, as CPython itself does from 3.14 on.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* const state_;
+};
+
+// Takes the interpreter's lock back for a moment while Unlocked has let go of it; for the end of the interpreter see
+// there.
+class Locked {
+ public:
+  Locked() {
+    try {
+      locked_.emplace();
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
+
+ private:
+  std::optional<pybind11::gil_scoped_acquire> locked_;
+};
+
 // The bytes of a bytes object, borrowed. Raises TypeError for anything else.
 std::string_view BytesOf(pybind11::handle object);
 pybind11::bytes AsBytes(std::string_view bytes);
+// A text of the engine's; it may hold paths that are no UTF-8.
+pybind11::object AsText(std::string_view text);
 
 // A Row; `key` is kept in it, `value` copied.
 pybind11::object MakeRow(pybind11::handle key, const StoredValue& value);

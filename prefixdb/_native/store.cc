@@ -124,7 +124,8 @@ Outcome Store::OpenCursor(CursorOptions options, std::shared_ptr<Cursor>* cursor
   // Files that the cursor was the last to need are deleted by a background thread, not by whoever closes it.
   read.background_purge_on_iterator_cleanup = true;
   std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(read));
-  *cursor = std::make_shared<Cursor>(std::move(options), std::move(bounds), std::move(iterator), ForkGeneration());
+  *cursor =
+      std::make_shared<Cursor>(std::move(options), std::move(bounds), std::move(iterator), ForkGeneration(), views_);
   const std::lock_guard lock(cursors_mutex_);
   if (cursors_.size() >= cursors_tidy_at_) {
     std::erase_if(cursors_, [](const std::weak_ptr<Cursor>& each) { return each.expired(); });
@@ -238,6 +239,7 @@ void Store::Close() {
   rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
   users_.Wait();
   EndCursors();
+  views_->WaitForNone();  // Of cursors that are just being destroyed.
   // Whatever it complains about (cancelled background work, a broken disk), what was committed is in the log.
   db_->Close().PermitUncheckedError();
   db_.reset();

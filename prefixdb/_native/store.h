@@ -165,6 +165,7 @@ class Store {
   std::mutex entries_mutex_;
   std::unordered_map<uint64_t, Entries> entries_;  // By file number; of live files only.
 
+  const std::shared_ptr<Cursor::Views> views_ = std::make_shared<Cursor::Views>();
   std::mutex cursors_mutex_;
   std::vector<std::weak_ptr<Cursor>> cursors_;
   size_t cursors_tidy_at_ = 64;

@@ -256,7 +256,9 @@ class NativeStore(StoreCore[NativeEngine]):
             try:
                 return engine.ingest(paths, span.begin, span.end, guards, self._clock.now_ms())
             except Exception as failure:
-                raise translate(failure, Doing.WRITE) from failure
+                if isinstance(failure, module.EngineError) and failure.attempted:
+                    raise translate(failure, Doing.WRITE) from failure
+                self._raise_commit_failure(engine, failure)
 
     def table_writer(self, path: Path) -> TableWriter:
         """Begin a sorted file for :meth:`ingest`."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from prefixdb.errors import PrefixdbError
-from prefixdb.store.base import Commit, CommitResult
+from prefixdb.store.base import Commit, CommitResult, DeleteSpan
 from prefixdb.store.commit import ENGINE_WIDE, Request, commit_size, gather, take_batch
 
 
@@ -93,7 +94,10 @@ class NativeCommitter:
             while self._waiting:
                 # While the engine is busy whatever is queued shares its next batch anyway.
                 await (asyncio.sleep(0) if any(self._watched.values()) else gather(self._waiting))
-                self._hand_over(take_batch(self._waiting))
+                for ranged, together in groupby(take_batch(self._waiting), key=_deletes_ranges):
+                    # The engine may refuse range deletes for a while; that is no reason to refuse their neighbours.
+                    for requests in [[each] for each in together] if ranged else [list(together)]:
+                        self._hand_over(requests)
         finally:
             self._sending = None
             for request in self._waiting:  # Only when the loop itself cancels this task.
@@ -173,6 +177,10 @@ class NativeCommitter:
         del self._watched[queue]
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(queue.completions_fd())
+
+
+def _deletes_ranges(request: Request) -> bool:
+    return any(type(mutation) is DeleteSpan for commit in request.commits for mutation in commit.mutations)
 
 
 class _Handed(NamedTuple):

@@ -6,6 +6,7 @@ the other binding.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from prefixdb.errors import Reason
 from prefixdb.keycodec import RowKey, Span, data_key, namespace_span
+from prefixdb.limits import RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Commit, DeleteSpan, Put, ReclaimProgress, Store
 from prefixdb.store.engine import EngineOptions
 from prefixdb.store.rocksdict import RocksdictEngine
@@ -277,3 +280,29 @@ def test_an_older_version_does_not_come_back_when_a_younger_one_expires(store: A
         assert store.get(key) is None
         store.compact()
     assert walked(store, NEIGHBOUR) == 300
+
+
+def test_range_deletes_that_must_wait_hold_up_no_neighbour(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of one turn share a batch, but not a refusal that is about range deletes."""
+    monkeypatch.setattr(store, "flush", lambda: None)  # The housekeeper would make room.
+
+    def deletes(first: int, count: int) -> Commit:
+        keys = [data_key(BANNED, 0, b"r%05d" % number) for number in range(first, first + count)]
+        return Commit(tuple(DeleteSpan(Span(key, RowKey(key + b"z"))) for key in keys))
+
+    for first in range(0, 2 * RANGE_TOMBSTONES_MAX - 10, 10):
+        store.commit(deletes(first, 10))
+
+    async def together() -> list[Any]:
+        committer = store.new_committer()
+        try:
+            put = Commit((Put(data_key(NEIGHBOUR, 0, b"k"), b"v"),))
+            waiting = (committer.commit(put), committer.commit(deletes(50_000, 50)), committer.commit(put))
+            return await asyncio.gather(*waiting, return_exceptions=True)
+        finally:
+            await committer.close()
+
+    before, refused, after = asyncio.run(together())
+    assert before.applied
+    assert after.applied
+    assert refused.reason is Reason.WRITE_STALL
