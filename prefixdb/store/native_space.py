@@ -19,7 +19,7 @@ from prefixdb.store.base import Emptiness, SpanSize
 from prefixdb.store.directory import engine_files
 from prefixdb.store.engine import FilterEngine, LiveFile
 from prefixdb.store.faults import Doing, translated
-from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, namespace_of_span
+from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, may_have_tombstones, namespace_of_span
 from prefixdb.store.reclaiming import PACE_ROWS, SpaceKeeper, Stop
 
 F = TypeVar("F", bound=FilterEngine)
@@ -86,17 +86,13 @@ class NativeSpace(SpaceKeeper[F]):
     def _hold_nothing(self, engine: F, files: Sequence[LiveFile], pieces: Sequence[Span]) -> bool:
         if any(engine.has_any_version(piece.begin, piece.end) for piece in pieces):
             return False
-        return not any(map(_may_have_tombstones, files)) or not any(
+        return not any(map(may_have_tombstones, files)) or not any(
             engine.range_deletes(piece.begin, piece.end) for piece in pieces
         )
 
     def _drop(self, pieces: Sequence[Span], stop: Stop) -> bool:
         # They are published: the compaction itself drops them.
         return not stop()
-
-
-def _may_have_tombstones(file: LiveFile) -> bool:
-    return file.deletions > 0 or not file.entries
 
 
 def _hidden_bytes(engine: FilterEngine, files: FileIndex, span: Span, former: frozenset[str] | None) -> int:
@@ -109,7 +105,7 @@ def _hidden_bytes(engine: FilterEngine, files: FileIndex, span: Span, former: fr
     elif not overlapping:
         # In a file shared with neighbours the size of an absent key range can be a block that is all theirs.
         found = max(found, approximate)
-    unknown = [file for file in overlapping if _may_have_tombstones(file) and (former is None or file.name in former)]
+    unknown = [file for file in overlapping if may_have_tombstones(file) and (former is None or file.name in former)]
     if unknown and engine.range_deletes(span.begin, span.end):
         found += sum(file.size for file in unknown if not is_inside(file, span))
     if former is None:

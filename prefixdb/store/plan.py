@@ -44,6 +44,12 @@ def is_inside(file: LiveFile, span: Span) -> bool:
     return span.begin <= file.first_key and file.last_key < span.end
 
 
+def may_have_tombstones(file: LiveFile) -> bool:
+    """Return whether rows may hide under deletions in the file; a file the engine has not looked into since the
+    opening, which counts no entries, is taken to have some."""
+    return file.deletions > 0 or not file.entries
+
+
 def namespace_of_span(span: Span) -> int:
     """Return the namespace whose whole span this is, or -1."""
     try:

@@ -25,7 +25,7 @@ from prefixdb.store.cursor import LsmCursor
 from prefixdb.store.directory import engine_files
 from prefixdb.store.engine import Engine, LiveFile, RowEngine
 from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
-from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, namespace_of_span, overlaps
+from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, may_have_tombstones, namespace_of_span, overlaps
 from prefixdb.store.reclaiming import SpaceKeeper, Stop
 from prefixdb.store.slot import EngineSlot
 
@@ -74,8 +74,7 @@ class LsmSpace(SpaceKeeper[RowEngine]):
         for file in live:
             if not overlaps(file, span):
                 continue
-            # A file the engine has not looked into since the opening is taken to have deletions.
-            may_hide = file.name in former if former is not None else file.deletions > 0 or not file.entries
+            may_hide = file.name in former if former is not None else may_have_tombstones(file)
             if is_inside(file, span) or may_hide:
                 found += file.size
         on_disk = (tables.keys() | logs.keys()) - {file.name for file in live}
@@ -108,7 +107,7 @@ class LsmSpace(SpaceKeeper[RowEngine]):
 
     def _hold_nothing(self, engine: RowEngine, files: Sequence[LiveFile], pieces: Sequence[Span]) -> bool:
         # The tombstones of this step lay in a file with deletions: were it still there, nothing would have been done.
-        return all(file.entries and not file.deletions for file in files)
+        return not any(map(may_have_tombstones, files))
 
 
 def _memtable_deletes(engine: Engine) -> int:
