@@ -238,8 +238,9 @@ bool Engine::Compact(const py::object& begin, const py::object& end, const py::o
   if (!begin.is_none()) first = Text(begin);
   if (!end.is_none()) last = Text(end);
   std::optional<py::error_already_set> failed;
-  const auto poll = [&stop, &failed] {
-    const Locked locked;
+  std::optional<Unlocked> unlocked;
+  const auto poll = [&stop, &failed, &unlocked] {
+    const Locked locked(&*unlocked);
     if (failed) return false;
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -254,11 +255,9 @@ bool Engine::Compact(const py::object& begin, const py::object& end, const py::o
     }
   };
   bool finished = false;
-  Outcome outcome;
-  {
-    const Unlocked unlocked;
-    outcome = store_->Compact(first, last, poll, &finished);
-  }
+  unlocked.emplace();
+  const Outcome outcome = store_->Compact(first, last, poll, &finished);
+  unlocked.reset();
   if (failed) throw std::move(*failed);
   ThrowUnlessOk(outcome);
   return finished;

@@ -38,34 +38,35 @@ pybind11::object AsException(const Outcome& outcome);
 class Unlocked {
  public:
   Unlocked() : state_(PyEval_SaveThread()) {}
-  ~Unlocked() {
+  ~Unlocked() { TakeBack(); }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  friend class Locked;
+
+  void TakeBack() {
     try {
       PyEval_RestoreThread(state_);
     } catch (...) {
       for (;;) pause();
     }
   }
-  Unlocked(const Unlocked&) = delete;
-  Unlocked& operator=(const Unlocked&) = delete;
 
- private:
-  PyThreadState* const state_;
+  PyThreadState* state_;
 };
 
-// Takes the interpreter's lock back for a moment while Unlocked has let go of it; for the end of the interpreter see
-// there.
+// Takes the interpreter's lock back for a moment, on the thread that let go of it. It restores that thread's own
+// state: making or looking up one, as PyGILState_Ensure does, reads what an ending interpreter has already freed.
 class Locked {
  public:
-  Locked() {
-    try {
-      locked_.emplace();
-    } catch (...) {
-      for (;;) pause();
-    }
-  }
+  explicit Locked(Unlocked* unlocked) : unlocked_(unlocked) { unlocked_->TakeBack(); }
+  ~Locked() { unlocked_->state_ = PyEval_SaveThread(); }
+  Locked(const Locked&) = delete;
+  Locked& operator=(const Locked&) = delete;
 
  private:
-  std::optional<pybind11::gil_scoped_acquire> locked_;
+  Unlocked* const unlocked_;
 };
 
 // The bytes of a bytes object, borrowed. Raises TypeError for anything else.
