@@ -214,14 +214,23 @@ class Reason(enum.Enum):
     REPORT_NOT_FOUND = ReasonFacts(62, *_MISSING, "There is no reclaim report: the namespace was never banned.")
     KEY_NOT_FOUND = ReasonFacts(63, Code.NOT_FOUND, False, KeyNotFoundError, "There is no such key.")
     GROUP_NOT_FOUND = ReasonFacts(64, *_MISSING, "There is no such group in the namespace.")
+    MEMBER_NOT_FOUND = ReasonFacts(65, *_MISSING, "There is no such member in the namespace.")
+    GRANT_NOT_FOUND = ReasonFacts(66, *_MISSING, "The member has neither a grant nor a denial for that.")
+    SIGNING_KEY_NOT_FOUND = ReasonFacts(67, *_MISSING, "There is no signing key of that id.")
 
     NAMESPACE_EXISTS = ReasonFacts(80, *_EXISTS, "A namespace of this name or number exists.")
+    MEMBER_EXISTS = ReasonFacts(81, *_EXISTS, "A member of this name exists in the namespace.")
+    GROUP_EXISTS = ReasonFacts(82, *_EXISTS, "A group of this name exists in the namespace.")
 
     NAMESPACE_NOT_EMPTY = ReasonFacts(100, *_STATE, "The number still has rows or an unreclaimed ban; choose another.")
     RECLAIM_STARTED = ReasonFacts(101, *_STATE, "Reclaiming has begun; the namespace cannot come back.")
     READ_ONLY = ReasonFacts(102, *_STATE, "The namespace is read-only: deletes are accepted, other writes are not.")
     NAMESPACE_STATE = ReasonFacts(103, *_STATE, "The namespace is not in a state that allows this.")
     NAMESPACE_PROTECTED = ReasonFacts(104, *_STATE, "Namespace 0 can be neither banned, suspended nor renamed.")
+    LAST_GUARDIAN = ReasonFacts(105, *_STATE, "It is the last guardian who can log in; make another one first.")
+    GROUP_BUILT_IN = ReasonFacts(106, *_STATE, "The groups guardians, writers and readers are built in and stay as they are.")
+    MAIN_NAMESPACE_GONE = ReasonFacts(107, *_STATE, "The main namespace cannot be used; log in to another one.")
+    SIGNING_KEY_IN_USE = ReasonFacts(108, *_STATE, "The key signs new tokens; rotate first, then remove it.")
 
     RATE_LIMITED = ReasonFacts(120, *_BUSY, "Too many requests; slow down.")
     QUOTA_EXCEEDED = ReasonFacts(121, *_FULL, "The namespace's quota is used up.")

@@ -127,10 +127,36 @@ TOKEN_GROUPS_MAX = 32
 """Groups one token may carry."""
 
 GROUP_RULES_MAX = 64
-"""Rules of one group. Each is compared with every key of a call."""
+"""Rules of one group."""
+
+REFRESH_TOKEN_S = 7 * 24 * 3600
+"""Lifetime of a refresh token; each use gives a new one, so a login that is used lives on."""
+
+EXTERNAL_TOKEN_S_MAX = 24 * 3600
+"""Longest lifetime of a token of another issuer: it cannot be listed here, so it must not last."""
 
 SESSIONS_CACHED_MAX = 16_384
 """Verified tokens kept; the least recently used goes first."""
+
+# --- members -------------------------------------------------------------------------------------------------------
+
+MEMBERS_PER_NAMESPACE_MAX = 100_000
+"""Members of one namespace. They are read one by one when they log in, and all of them only to be listed."""
+
+GROUPS_PER_NAMESPACE_MAX = 10_000
+"""Groups of one namespace."""
+
+GRANTS_PER_MEMBER_MAX = 1_000
+"""Grants and denials of one member of namespace 0; all of them are read to list what it may use."""
+
+LOGINS_PER_MEMBER_MAX = 64
+"""Logins of one member that are open at once; the next one ends the oldest."""
+
+PASSWORD_CHARS_MIN = 8
+"""Shortest password accepted when one is set."""
+
+PASSWORD_BYTES_MAX = 1024
+"""Longest password: hashing reads all of it."""
 
 # --- bans ----------------------------------------------------------------------------------------------------------
 

@@ -152,6 +152,93 @@ class ReclaimReport:
     detail: str = field(default="", compare=False)
 
 
+class Privilege(enum.IntEnum):
+    """A right over the cluster that a member of namespace 0 holds by itself; equal to ``prefixdb.v1.Privilege``."""
+
+    NAMESPACES_USE = 1
+    NAMESPACES_EDIT = 2
+    AUDIT = 3
+
+    @property
+    def label(self) -> str:
+        """The privilege as people write it, for example ``namespaces.use``."""
+        return self.name.lower().replace("_", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceIssue:
+    """One issue of a namespace's number: what is said about it does not hold for the next one."""
+
+    namespace_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """Somebody who belongs to a namespace.
+
+    password_hash: Argon2id in PHC form; empty when nobody can log in.
+    main_namespace: where a login of a member of namespace 0 lands; None for namespace 0 itself.
+    row_version: version of the commit that last wrote the row.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    password_hash: str = field(repr=False)
+    disabled: bool
+    created_at_ms: int
+    updated_at_ms: int
+    password_changed_at_ms: int
+    privileges: tuple[Privilege, ...] = ()
+    main_namespace: NamespaceIssue | None = None
+    row_version: int = 0
+
+    @property
+    def can_log_in(self) -> bool:
+        """True when it has a password and is not disabled."""
+        return bool(self.password_hash) and not self.disabled
+
+
+class GrantEffect(enum.IntEnum):
+    """What a grant does; equal to ``prefixdb.v1.GrantEffect``."""
+
+    ALLOW = 1
+    DENY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """What is said about one member of namespace 0 and one namespace.
+
+    target: None for every namespace but 0.
+    groups: of the target namespace, looked up there; empty with DENY.
+    """
+
+    member: str
+    target: NamespaceIssue | None
+    effect: GrantEffect
+    groups: tuple[str, ...]
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRecord:
+    """One login: the family of tokens that came from one password.
+
+    family: its id; every token of it carries it.
+    refresh_jti: the one refresh token that has not been spent.
+    into: the namespace it landed in.
+    expires_at_ms: end of the refresh token.
+    """
+
+    family: str
+    member: str
+    refresh_jti: str
+    into: NamespaceIssue
+    created_at_ms: int
+    expires_at_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceTokenRecord:
     """What is kept of an issued token: everything but the token itself.

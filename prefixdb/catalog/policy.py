@@ -2,8 +2,9 @@
 
 Three questions, asked in this order for every call, each default deny:
 
-1. ``check_capability``: may a holder of this session call the method at all? ``METHODS`` maps every RPC to the one
-   capability it needs; a method without a row is refused, and the server does not start while one is missing.
+1. ``check_capability``: may a holder of this session call the method at all? ``catalog.capabilities`` maps every RPC
+   to the one capability it needs; a method without a row is refused, and the server does not start while one is
+   missing.
 2. ``check_state``: is the session's own namespace in a state that allows reading, writing or deleting, and is it still
    the issue of the number that the token was made for?
 3. What exactly: ``check_target`` for calls that name a namespace, ``check_read`` and its siblings for keys and ranges,
@@ -11,15 +12,25 @@ Three questions, asked in this order for every call, each default deny:
 
     capability             member          namespace guardian     cluster guardian (namespace 0 only)
     PUBLIC                 also without a token
+    CREDENTIALS            also without a token: the message itself holds the proof
     ANY_TOKEN              yes             yes                    yes
+    OWN_PASSWORD           who logged in   who logged in          who logged in
     ROWS_READ, ROWS_WRITE  by group rules  by group rules         by group rules, in namespace 0; else a minted token
     ROWS                   by group rules  by group rules         the same; each key of the call is checked by itself
+    EXCHANGE               of namespace 0, by its grants; to other namespaces with the privilege namespaces.use
+    MEMBERS                no              its own                those of namespace 0; else a minted token
+    GRANTS                 no              no                     yes
     NAMESPACE_VIEW         no              its own                any
+    NAMESPACES_LIST        what it may use what it may use        all
     TOKENS                 no              its own                any; into others an hour at most; to revoke those of
                                                                   namespace 0, among them its own, takes one of these
     TOKENS_EVERYONE        no              no                     yes
-    NAMESPACES_EDIT        no              no                     yes
+    NAMESPACES_EDIT        no              no                     yes; a member with the privilege namespaces.edit too
     MAINTENANCE            no              no                     yes
+    AUDIT                  no              no                     yes; a member with the privilege audit too
+
+Privileges are held by members of namespace 0. They count in tokens for namespace 0, and namespaces.use in all of the
+member's tokens: it is the way from one namespace to the next.
 
 Every refusal of a non-cluster caller is the same NOT_PERMITTED, whether its target exists or not.
 """
@@ -27,24 +38,26 @@ Every refusal of a non-cluster caller is the same NOT_PERMITTED, whether its tar
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from prefixdb import limits
+from prefixdb.catalog.capabilities import METHODS, Capability
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     Group,
     Guardian,
     NamespaceRecord,
     NamespaceState,
+    Privilege,
     Rule,
 )
+from prefixdb.catalog.rules import RuleSet
 from prefixdb.errors import Reason, error
 
 __all__ = [
     "BUILTIN_GROUPS",
+    "BUILTIN_GROUP_NAMES",
     "GUARDIANS_GROUP",
     "METHODS",
     "READERS_GROUP",
@@ -56,6 +69,7 @@ __all__ = [
     "Rule",
     "Session",
     "check_capability",
+    "check_exchange",
     "check_issue",
     "check_read",
     "check_read_range",
@@ -64,6 +78,8 @@ __all__ = [
     "check_target",
     "check_write",
     "check_write_range",
+    "may_switch",
+    "sees_every_namespace",
 ]
 
 GUARDIANS_GROUP = "guardians"
@@ -75,17 +91,23 @@ BUILTIN_GROUPS = (
     Group(WRITERS_GROUP, (Rule(None, b"", read=True, write=True),)),
     Group(READERS_GROUP, (Rule(None, b"", read=True, write=False),)),
 )
-"""Groups every namespace is created with."""
+"""Groups every namespace is created with. They stay as they are: a member of the first is a guardian."""
+
+BUILTIN_GROUP_NAMES = frozenset(group.name for group in BUILTIN_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """An admitted token: who, where, and what its groups add up to. It never outlives a revocation of its token.
 
-    groups: as the token names them; ``rules`` is what they meant when the token was admitted.
+    groups: a member's as they are now, else as the token names them; ``rules`` is what they mean now.
     expires_at_ms: as the token says, without leeway.
     minted: a cluster guardian made the token for a namespace that is not its own.
     revision: newest revocation when the token was issued (see ``catalog.revocation``).
+    family: the login the token came from; empty for what nobody logged in for.
+    guest: the subject is a member of namespace 0 who uses another namespace.
+    privileges: of a member of namespace 0.
+    rule_set: ``rules`` as they are asked.
     """
 
     namespace_id: int
@@ -99,6 +121,18 @@ class Session:
     expires_at_ms: int
     minted: bool = False
     revision: int = 0
+    family: str = ""
+    guest: bool = False
+    privileges: frozenset[Privilege] = frozenset()
+    rule_set: RuleSet = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule_set", RuleSet(self.rules))
+
+    @property
+    def home_id(self) -> int:
+        """The namespace the subject belongs to."""
+        return DEFAULT_NAMESPACE_ID if self.guest else self.namespace_id
 
 
 class Access(enum.Enum):
@@ -107,63 +141,6 @@ class Access(enum.Enum):
     READ = "read"
     WRITE = "write"
     DELETE = "delete"
-
-
-class Capability(enum.Enum):
-    """What a method needs; the table on top of this module says who has it."""
-
-    PUBLIC = "public"
-    ANY_TOKEN = "any-token"
-    ROWS_READ = "rows-read"
-    ROWS_WRITE = "rows-write"
-    ROWS = "rows"
-    NAMESPACE_VIEW = "namespace-view"
-    TOKENS = "tokens"
-    TOKENS_EVERYONE = "tokens-everyone"
-    NAMESPACES_EDIT = "namespaces-edit"
-    MAINTENANCE = "maintenance"
-
-
-_PACKAGE = "/prefixdb.v1."
-
-METHODS: Mapping[str, Capability] = MappingProxyType(
-    {
-        _PACKAGE + "KeyValue/Get": Capability.ROWS_READ,
-        _PACKAGE + "KeyValue/BatchGet": Capability.ROWS_READ,
-        _PACKAGE + "KeyValue/Put": Capability.ROWS_WRITE,
-        _PACKAGE + "KeyValue/Delete": Capability.ROWS_WRITE,
-        _PACKAGE + "KeyValue/Write": Capability.ROWS,
-        _PACKAGE + "KeyValue/Scan": Capability.ROWS_READ,
-        _PACKAGE + "KeyValue/Count": Capability.ROWS_READ,
-        _PACKAGE + "KeyValue/Pipeline": Capability.ROWS,
-        _PACKAGE + "Namespaces/CreateNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/GetNamespace": Capability.NAMESPACE_VIEW,
-        _PACKAGE + "Namespaces/ListNamespaces": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/UpdateNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/SuspendNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/ResumeNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/BanNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/UnbanNamespace": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/ReclaimReport": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Namespaces/WatchReclaim": Capability.NAMESPACES_EDIT,
-        _PACKAGE + "Auth/WhoAmI": Capability.ANY_TOKEN,
-        _PACKAGE + "Auth/IssueToken": Capability.TOKENS,
-        _PACKAGE + "Auth/ListTokens": Capability.TOKENS,
-        _PACKAGE + "Auth/RevokeTokens": Capability.TOKENS,
-        _PACKAGE + "Auth/ListKeys": Capability.MAINTENANCE,
-        _PACKAGE + "Auth/RotateKey": Capability.MAINTENANCE,
-        _PACKAGE + "Maintenance/Status": Capability.MAINTENANCE,
-        _PACKAGE + "Maintenance/Compact": Capability.MAINTENANCE,
-        # Health says only whether the server serves. Reflection shows the published .proto files; the server registers
-        # it on loopback or on demand only.
-        "/grpc.health.v1.Health/Check": Capability.PUBLIC,
-        "/grpc.health.v1.Health/Watch": Capability.PUBLIC,
-        "/grpc.health.v1.Health/List": Capability.PUBLIC,
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Capability.PUBLIC,
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Capability.PUBLIC,
-    }
-)
-"""Full method name to the one capability it needs. A method that is not here is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +165,10 @@ def check_capability(session: Session | None, capability: Capability) -> None:
         capability: the method's row in ``METHODS``.
 
     Raises:
-        UnauthenticatedError: TOKEN_MISSING, no session and the method is not public.
+        UnauthenticatedError: TOKEN_MISSING, no session and the method needs one.
         PermissionDeniedError: NOT_PERMITTED.
     """
-    if capability is Capability.PUBLIC:
+    if capability is Capability.PUBLIC or capability is Capability.CREDENTIALS:
         return
     if session is None:
         raise error(Reason.TOKEN_MISSING)
@@ -208,16 +185,44 @@ def check_target(session: Session, capability: Capability, namespace_id: int | N
         namespace_id: the namespace the request names, after look-up; None when there is none.
 
     Raises:
-        NotFoundError: NAMESPACE_NOT_FOUND, to cluster guardians only.
+        NotFoundError: NAMESPACE_NOT_FOUND, to those who may know of every namespace.
         PermissionDeniedError: NOT_PERMITTED; the same for a foreign namespace as for none.
     """
     check_capability(session, capability)
-    if _is_cluster_guardian(session):
+    if _is_cluster_guardian(session) or (capability in _EDITORS and _holds(session, Privilege.NAMESPACES_EDIT)):
         if namespace_id is None:
             raise error(Reason.NAMESPACE_NOT_FOUND)
         return
     if namespace_id is None or namespace_id != session.namespace_id:
         _deny()
+
+
+def sees_every_namespace(session: Session) -> bool:
+    """True when the session may know of every namespace, not only of those it may use."""
+    return _is_cluster_guardian(session) or _holds(session, Privilege.NAMESPACES_EDIT)
+
+
+def check_exchange(session: Session, target: NamespaceRecord | None, *, granted: bool) -> None:
+    """Return when the session may be exchanged for one of the target namespace.
+
+    Args:
+        session: of a member who logged in.
+        target: None when there is no such namespace.
+        granted: the member's grants cover the target.
+
+    Raises:
+        PermissionDeniedError: NOT_PERMITTED, whatever the cause.
+    """
+    check_capability(session, Capability.EXCHANGE)
+    if target is None:
+        _deny()
+    if target.id != DEFAULT_NAMESPACE_ID and not (granted and may_switch(session)):
+        _deny()
+
+
+def may_switch(session: Session) -> bool:
+    """True when the session's member may go from one namespace to the next, as far as grants let it."""
+    return Privilege.NAMESPACES_USE in session.privileges or _is_cluster_guardian(session)
 
 
 def check_issue(session: Session, namespace_id: int | None, guardian: Guardian) -> IssueLimits:
@@ -287,18 +292,14 @@ def check_state(record: NamespaceRecord | None, session: Session, access: Access
 
 def check_read(session: Session, database: int, key: bytes) -> None:
     """Return when some rule lets the session read the key, else raise PermissionDeniedError NOT_PERMITTED."""
-    for rule in session.rules:
-        if rule.read and (rule.database is None or rule.database == database) and key.startswith(rule.prefix):
-            return
-    _deny()
+    if not session.rule_set.may_read(database, key):
+        _deny()
 
 
 def check_write(session: Session, database: int, key: bytes) -> None:
     """Return when some rule lets the session write or delete the key, else raise NOT_PERMITTED."""
-    for rule in session.rules:
-        if rule.write and (rule.database is None or rule.database == database) and key.startswith(rule.prefix):
-            return
-    _deny()
+    if not session.rule_set.may_write(database, key):
+        _deny()
 
 
 def check_read_range(session: Session, database: int, start: bytes, end: bytes) -> None:
@@ -310,18 +311,14 @@ def check_read_range(session: Session, database: int, start: bytes, end: bytes) 
         start: user key; empty for the start of the database.
         end: user key; empty for the end of the database.
     """
-    for rule in session.rules:
-        if rule.read and _covers(rule, database, start, end):
-            return
-    _deny()
+    if not session.rule_set.may_read_range(database, start, end):
+        _deny()
 
 
 def check_write_range(session: Session, database: int, start: bytes, end: bytes) -> None:
     """Return when one rule lets the session write all of ``start <= key < end`` (bounds as in ``check_read_range``)."""
-    for rule in session.rules:
-        if rule.write and _covers(rule, database, start, end):
-            return
-    _deny()
+    if not session.rule_set.may_write_range(database, start, end):
+        _deny()
 
 
 def _deny() -> NoReturn:
@@ -334,38 +331,46 @@ def _is_cluster_guardian(session: Session) -> bool:
     return session.guardian is Guardian.CLUSTER and session.namespace_id == DEFAULT_NAMESPACE_ID and not session.minted
 
 
+def _holds(session: Session, privilege: Privilege) -> bool:
+    """True when the session may use a privilege over the cluster: of a member of namespace 0, in namespace 0."""
+    return (
+        privilege in session.privileges
+        and session.namespace_id == DEFAULT_NAMESPACE_ID
+        and bool(session.family)
+        and not session.minted
+    )
+
+
 def _has(session: Session, capability: Capability) -> bool:
     """True when the session has the capability somewhere; a capability that is not named here is nobody's."""
     match capability:
-        case Capability.PUBLIC | Capability.ANY_TOKEN:
+        case Capability.PUBLIC | Capability.CREDENTIALS | Capability.ANY_TOKEN | Capability.NAMESPACES_LIST:
             return True
+        case Capability.OWN_PASSWORD:
+            return bool(session.family)
+        case Capability.EXCHANGE:
+            return bool(session.family) and session.home_id == DEFAULT_NAMESPACE_ID
         case Capability.ROWS_READ:
-            return any(rule.read for rule in session.rules)
+            return session.rule_set.reads
         case Capability.ROWS_WRITE:
-            return any(rule.write for rule in session.rules)
+            return session.rule_set.writes
         case Capability.ROWS:
-            return any(rule.read or rule.write for rule in session.rules)
-        case Capability.NAMESPACE_VIEW | Capability.TOKENS:
+            return session.rule_set.reads or session.rule_set.writes
+        case Capability.MEMBERS:
+            own = session.guardian is Guardian.NAMESPACE and session.namespace_id != DEFAULT_NAMESPACE_ID
+            return own or _is_cluster_guardian(session)
+        case Capability.TOKENS:
             return session.guardian is Guardian.NAMESPACE or _is_cluster_guardian(session)
-        case Capability.TOKENS_EVERYONE | Capability.NAMESPACES_EDIT | Capability.MAINTENANCE:
+        case Capability.NAMESPACE_VIEW:
+            return session.guardian is Guardian.NAMESPACE or sees_every_namespace(session)
+        case Capability.NAMESPACES_EDIT:
+            return sees_every_namespace(session)
+        case Capability.AUDIT:
+            return _is_cluster_guardian(session) or _holds(session, Privilege.AUDIT)
+        case Capability.TOKENS_EVERYONE | Capability.GRANTS | Capability.MAINTENANCE:
             return _is_cluster_guardian(session)
     return False
 
 
-def _covers(rule: Rule, database: int, start: bytes, end: bytes) -> bool:
-    """True when every key of the range starts with the rule's prefix, decided by the bounds alone.
-
-    The keys with prefix p are exactly p <= key < successor(p), and successor is unbounded when p is empty or all 0xff.
-    """
-    if rule.database is not None and rule.database != database:
-        return False
-    if start < rule.prefix:
-        return False
-    stop = _successor(rule.prefix)
-    return not stop or (bool(end) and end <= stop)
-
-
-def _successor(prefix: bytes) -> bytes:
-    """Return the smallest key above all keys with ``prefix``; empty when there is none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b""
+_EDITORS = frozenset({Capability.NAMESPACE_VIEW, Capability.NAMESPACES_EDIT})
+"""Capabilities that reach every namespace through the privilege namespaces.edit."""

@@ -17,16 +17,111 @@ class Guardian(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GUARDIAN_UNSPECIFIED: _ClassVar[Guardian]
     GUARDIAN_NAMESPACE: _ClassVar[Guardian]
     GUARDIAN_CLUSTER: _ClassVar[Guardian]
+
+class Privilege(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIVILEGE_UNSPECIFIED: _ClassVar[Privilege]
+    PRIVILEGE_NAMESPACES_USE: _ClassVar[Privilege]
+    PRIVILEGE_NAMESPACES_EDIT: _ClassVar[Privilege]
+    PRIVILEGE_AUDIT: _ClassVar[Privilege]
 GUARDIAN_UNSPECIFIED: Guardian
 GUARDIAN_NAMESPACE: Guardian
 GUARDIAN_CLUSTER: Guardian
+PRIVILEGE_UNSPECIFIED: Privilege
+PRIVILEGE_NAMESPACES_USE: Privilege
+PRIVILEGE_NAMESPACES_EDIT: Privilege
+PRIVILEGE_AUDIT: Privilege
+
+class Tokens(_message.Message):
+    __slots__ = ("access_token", "access_expires_at", "refresh_token", "refresh_expires_at", "namespace_id", "namespace_name")
+    ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REFRESH_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_NAME_FIELD_NUMBER: _ClassVar[int]
+    access_token: str
+    access_expires_at: _timestamp_pb2.Timestamp
+    refresh_token: str
+    refresh_expires_at: _timestamp_pb2.Timestamp
+    namespace_id: int
+    namespace_name: str
+    def __init__(self, access_token: _Optional[str] = ..., access_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refresh_token: _Optional[str] = ..., refresh_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., namespace_id: _Optional[int] = ..., namespace_name: _Optional[str] = ...) -> None: ...
+
+class LoginRequest(_message.Message):
+    __slots__ = ("namespace", "user", "password", "into")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    INTO_FIELD_NUMBER: _ClassVar[int]
+    namespace: _namespaces_pb2.NamespaceRef
+    user: str
+    password: str
+    into: _namespaces_pb2.NamespaceRef
+    def __init__(self, namespace: _Optional[_Union[_namespaces_pb2.NamespaceRef, _Mapping]] = ..., user: _Optional[str] = ..., password: _Optional[str] = ..., into: _Optional[_Union[_namespaces_pb2.NamespaceRef, _Mapping]] = ...) -> None: ...
+
+class LoginResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: Tokens
+    def __init__(self, tokens: _Optional[_Union[Tokens, _Mapping]] = ...) -> None: ...
+
+class RefreshRequest(_message.Message):
+    __slots__ = ("refresh_token",)
+    REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    refresh_token: str
+    def __init__(self, refresh_token: _Optional[str] = ...) -> None: ...
+
+class RefreshResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: Tokens
+    def __init__(self, tokens: _Optional[_Union[Tokens, _Mapping]] = ...) -> None: ...
+
+class ExchangeRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: _namespaces_pb2.NamespaceRef
+    def __init__(self, namespace: _Optional[_Union[_namespaces_pb2.NamespaceRef, _Mapping]] = ...) -> None: ...
+
+class ExchangeResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: Tokens
+    def __init__(self, tokens: _Optional[_Union[Tokens, _Mapping]] = ...) -> None: ...
+
+class LogoutRequest(_message.Message):
+    __slots__ = ("refresh_token", "everywhere")
+    REFRESH_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
+    refresh_token: str
+    everywhere: bool
+    def __init__(self, refresh_token: _Optional[str] = ..., everywhere: bool = ...) -> None: ...
+
+class LogoutResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChangePasswordRequest(_message.Message):
+    __slots__ = ("old_password", "new_password")
+    OLD_PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    NEW_PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    old_password: str
+    new_password: str
+    def __init__(self, old_password: _Optional[str] = ..., new_password: _Optional[str] = ...) -> None: ...
+
+class ChangePasswordResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: Tokens
+    def __init__(self, tokens: _Optional[_Union[Tokens, _Mapping]] = ...) -> None: ...
 
 class WhoAmIRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class WhoAmIResponse(_message.Message):
-    __slots__ = ("namespace_id", "namespace_name", "subject", "groups", "guardian", "jti", "expires_at", "namespace_state", "rules")
+    __slots__ = ("namespace_id", "namespace_name", "subject", "groups", "guardian", "jti", "expires_at", "namespace_state", "rules", "home_namespace_id", "privileges", "member")
     NAMESPACE_ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_NAME_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +131,9 @@ class WhoAmIResponse(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_STATE_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
+    HOME_NAMESPACE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGES_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
     namespace_id: int
     namespace_name: str
     subject: str
@@ -45,7 +143,10 @@ class WhoAmIResponse(_message.Message):
     expires_at: _timestamp_pb2.Timestamp
     namespace_state: _namespaces_pb2.NamespaceState
     rules: _containers.RepeatedCompositeFieldContainer[Rule]
-    def __init__(self, namespace_id: _Optional[int] = ..., namespace_name: _Optional[str] = ..., subject: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., guardian: _Optional[_Union[Guardian, str]] = ..., jti: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., namespace_state: _Optional[_Union[_namespaces_pb2.NamespaceState, str]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ...) -> None: ...
+    home_namespace_id: int
+    privileges: _containers.RepeatedScalarFieldContainer[Privilege]
+    member: bool
+    def __init__(self, namespace_id: _Optional[int] = ..., namespace_name: _Optional[str] = ..., subject: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., guardian: _Optional[_Union[Guardian, str]] = ..., jti: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., namespace_state: _Optional[_Union[_namespaces_pb2.NamespaceState, str]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., home_namespace_id: _Optional[int] = ..., privileges: _Optional[_Iterable[_Union[Privilege, str]]] = ..., member: bool = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("database", "prefix", "read", "write")
@@ -170,3 +271,13 @@ class RotateKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     key: SigningKey
     def __init__(self, key: _Optional[_Union[SigningKey, _Mapping]] = ...) -> None: ...
+
+class RemoveKeyRequest(_message.Message):
+    __slots__ = ("kid",)
+    KID_FIELD_NUMBER: _ClassVar[int]
+    kid: str
+    def __init__(self, kid: _Optional[str] = ...) -> None: ...
+
+class RemoveKeyResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

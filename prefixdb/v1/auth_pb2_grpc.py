@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuthStub(object):
-    """Auth issues, lists and revokes tokens and tells a caller who it is.
+    """Auth logs members in and out, issues, lists and revokes tokens and tells a caller who it is.
     """
 
     def __init__(self, channel):
@@ -35,6 +35,31 @@ class AuthStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Login = channel.unary_unary(
+                '/prefixdb.v1.Auth/Login',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.LoginRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.LoginResponse.FromString,
+                _registered_method=True)
+        self.Refresh = channel.unary_unary(
+                '/prefixdb.v1.Auth/Refresh',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.RefreshRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.RefreshResponse.FromString,
+                _registered_method=True)
+        self.Exchange = channel.unary_unary(
+                '/prefixdb.v1.Auth/Exchange',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.ExchangeResponse.FromString,
+                _registered_method=True)
+        self.Logout = channel.unary_unary(
+                '/prefixdb.v1.Auth/Logout',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.LogoutResponse.FromString,
+                _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/prefixdb.v1.Auth/ChangePassword',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
         self.WhoAmI = channel.unary_unary(
                 '/prefixdb.v1.Auth/WhoAmI',
                 request_serializer=prefixdb_dot_v1_dot_auth__pb2.WhoAmIRequest.SerializeToString,
@@ -65,11 +90,62 @@ class AuthStub(object):
                 request_serializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.FromString,
                 _registered_method=True)
+        self.RemoveKey = channel.unary_unary(
+                '/prefixdb.v1.Auth/RemoveKey',
+                request_serializer=prefixdb_dot_v1_dot_auth__pb2.RemoveKeyRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_auth__pb2.RemoveKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServicer(object):
-    """Auth issues, lists and revokes tokens and tells a caller who it is.
+    """Auth logs members in and out, issues, lists and revokes tokens and tells a caller who it is.
     """
+
+    def Login(self, request, context):
+        """Login gives an access token (15 minutes) and a refresh token (7 days) for a name and a password. Needs no token.
+        An unknown namespace, an unknown member, a member without a password and a wrong password are one answer,
+        BAD_CREDENTIALS, after the same time. Tries are slowed down per member and per address: RATE_LIMITED says when to
+        come again. Retry: safe; a repeat logs in a second time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refresh(self, request, context):
+        """Refresh exchanges a refresh token for a new pair; the member's record is looked at again. A refresh token works
+        once: when it is presented again, everything that came from its login ends. Needs no access token.
+        Retry: not safe; a repeat counts as reuse.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Exchange(self, request, context):
+        """Exchange is "use database": an access token for another namespace, which a grant must cover, or back for
+        namespace 0. It belongs to the caller's login and ends with it. Capability: logged-in member of namespace 0 with
+        the privilege namespaces.use. A namespace that is not granted and one that does not exist answer alike.
+        Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logout(self, request, context):
+        """Logout ends the login that a refresh token belongs to, on the next request, with every access token that came from
+        it; on demand every login of the member. Needs no access token. Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """ChangePassword sets the caller's own password, ends every login of the caller and begins a new one, whose tokens are
+        in the answer. Service tokens live on. Capability: logged-in member. Retry: not safe; a repeat finds another old
+        password.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
         """WhoAmI describes the caller's own token. Capability: any valid token. Retry: safe.
@@ -119,9 +195,42 @@ class AuthServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveKey(self, request, context):
+        """RemoveKey forgets a key that no longer signs: whatever it signed is refused from the next request on.
+        Capability: cluster guardian. Retry: safe; a repeat answers SIGNING_KEY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Login': grpc.unary_unary_rpc_method_handler(
+                    servicer.Login,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.LoginRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.LoginResponse.SerializeToString,
+            ),
+            'Refresh': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refresh,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.RefreshRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.RefreshResponse.SerializeToString,
+            ),
+            'Exchange': grpc.unary_unary_rpc_method_handler(
+                    servicer.Exchange,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.ExchangeRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.ExchangeResponse.SerializeToString,
+            ),
+            'Logout': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logout,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.LogoutRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.LogoutResponse.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.ChangePasswordResponse.SerializeToString,
+            ),
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
                     request_deserializer=prefixdb_dot_v1_dot_auth__pb2.WhoAmIRequest.FromString,
@@ -152,6 +261,11 @@ def add_AuthServicer_to_server(servicer, server):
                     request_deserializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.FromString,
                     response_serializer=prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.SerializeToString,
             ),
+            'RemoveKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveKey,
+                    request_deserializer=prefixdb_dot_v1_dot_auth__pb2.RemoveKeyRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_auth__pb2.RemoveKeyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'prefixdb.v1.Auth', rpc_method_handlers)
@@ -161,8 +275,143 @@ def add_AuthServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Auth(object):
-    """Auth issues, lists and revokes tokens and tells a caller who it is.
+    """Auth logs members in and out, issues, lists and revokes tokens and tells a caller who it is.
     """
+
+    @staticmethod
+    def Login(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/Login',
+            prefixdb_dot_v1_dot_auth__pb2.LoginRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refresh(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/Refresh',
+            prefixdb_dot_v1_dot_auth__pb2.RefreshRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.RefreshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Exchange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/Exchange',
+            prefixdb_dot_v1_dot_auth__pb2.ExchangeRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.ExchangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/Logout',
+            prefixdb_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.LogoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/ChangePassword',
+            prefixdb_dot_v1_dot_auth__pb2.ChangePasswordRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def WhoAmI(request,
@@ -316,6 +565,33 @@ class Auth(object):
             '/prefixdb.v1.Auth/RotateKey',
             prefixdb_dot_v1_dot_auth__pb2.RotateKeyRequest.SerializeToString,
             prefixdb_dot_v1_dot_auth__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prefixdb.v1.Auth/RemoveKey',
+            prefixdb_dot_v1_dot_auth__pb2.RemoveKeyRequest.SerializeToString,
+            prefixdb_dot_v1_dot_auth__pb2.RemoveKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,11 @@ class MaintenanceStub(object):
                 request_serializer=prefixdb_dot_v1_dot_maintenance__pb2.CompactRequest.SerializeToString,
                 response_deserializer=prefixdb_dot_v1_dot_maintenance__pb2.CompactResponse.FromString,
                 _registered_method=True)
+        self.ReadAudit = channel.unary_stream(
+                '/prefixdb.v1.Maintenance/ReadAudit',
+                request_serializer=prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditRequest.SerializeToString,
+                response_deserializer=prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServicer(object):
@@ -66,6 +71,14 @@ class MaintenanceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAudit(self, request, context):
+        """ReadAudit streams the lines of the audit as they are, oldest first, and ends with the newest.
+        Capability: cluster guardian or the privilege audit. Retry: safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MaintenanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_MaintenanceServicer_to_server(servicer, server):
                     servicer.Compact,
                     request_deserializer=prefixdb_dot_v1_dot_maintenance__pb2.CompactRequest.FromString,
                     response_serializer=prefixdb_dot_v1_dot_maintenance__pb2.CompactResponse.SerializeToString,
+            ),
+            'ReadAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAudit,
+                    request_deserializer=prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditRequest.FromString,
+                    response_serializer=prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class Maintenance(object):
             '/prefixdb.v1.Maintenance/Compact',
             prefixdb_dot_v1_dot_maintenance__pb2.CompactRequest.SerializeToString,
             prefixdb_dot_v1_dot_maintenance__pb2.CompactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/prefixdb.v1.Maintenance/ReadAudit',
+            prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditRequest.SerializeToString,
+            prefixdb_dot_v1_dot_maintenance__pb2.ReadAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -86,7 +86,7 @@ class Namespace(_message.Message):
     def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NamespaceState, str]] = ..., incarnation: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., banned_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reclaim_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approximate_bytes: _Optional[int] = ..., approximate_rows: _Optional[int] = ...) -> None: ...
 
 class CreateNamespaceRequest(_message.Message):
-    __slots__ = ("name", "id", "labels", "guardian_token_ttl")
+    __slots__ = ("name", "id", "labels", "guardian_token_ttl", "guardian")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,11 +98,21 @@ class CreateNamespaceRequest(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     GUARDIAN_TOKEN_TTL_FIELD_NUMBER: _ClassVar[int]
+    GUARDIAN_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: int
     labels: _containers.ScalarMap[str, str]
     guardian_token_ttl: _duration_pb2.Duration
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., guardian_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    guardian: FirstGuardian
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., guardian_token_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., guardian: _Optional[_Union[FirstGuardian, _Mapping]] = ...) -> None: ...
+
+class FirstGuardian(_message.Message):
+    __slots__ = ("name", "password")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    password: str
+    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ...) -> None: ...
 
 class CreateNamespaceResponse(_message.Message):
     __slots__ = ("namespace", "guardian_token")

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class NamespacesStub(object):
     """Namespaces is the guardians' service: it creates namespaces, changes their state, bans them and shows that a banned
-    one is gone. Capability: cluster guardian, but for GetNamespace of the caller's own namespace.
+    one is gone. Capability: cluster guardian or the privilege namespaces.edit, but for GetNamespace of the caller's own
+    namespace and for ListNamespaces.
     """
 
     def __init__(self, channel):
@@ -90,7 +91,8 @@ class NamespacesStub(object):
 
 class NamespacesServicer(object):
     """Namespaces is the guardians' service: it creates namespaces, changes their state, bans them and shows that a banned
-    one is gone. Capability: cluster guardian, but for GetNamespace of the caller's own namespace.
+    one is gone. Capability: cluster guardian or the privilege namespaces.edit, but for GetNamespace of the caller's own
+    namespace and for ListNamespaces.
     """
 
     def CreateNamespace(self, request, context):
@@ -111,7 +113,9 @@ class NamespacesServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListNamespaces(self, request, context):
-        """ListNamespaces pages through all namespaces by id, banned ones on demand. Retry: safe.
+        """ListNamespaces pages by id through the namespaces the caller may use, with name and state only. A cluster guardian
+        and the privilege namespaces.edit see all of them whole, banned ones on demand. Capability: any valid token.
+        Retry: safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,7 +235,8 @@ def add_NamespacesServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Namespaces(object):
     """Namespaces is the guardians' service: it creates namespaces, changes their state, bans them and shows that a banned
-    one is gone. Capability: cluster guardian, but for GetNamespace of the caller's own namespace.
+    one is gone. Capability: cluster guardian or the privilege namespaces.edit, but for GetNamespace of the caller's own
+    namespace and for ListNamespaces.
     """
 
     @staticmethod
