@@ -228,7 +228,7 @@ class Reason(enum.Enum):
     NAMESPACE_STATE = ReasonFacts(103, *_STATE, "The namespace is not in a state that allows this.")
     NAMESPACE_PROTECTED = ReasonFacts(104, *_STATE, "Namespace 0 can be neither banned, suspended nor renamed.")
     LAST_GUARDIAN = ReasonFacts(105, *_STATE, "It is the last guardian who can log in; make another one first.")
-    GROUP_BUILT_IN = ReasonFacts(106, *_STATE, "The groups guardians, writers and readers are built in and stay as they are.")
+    GROUP_BUILT_IN = ReasonFacts(106, *_STATE, "The groups guardians, writers and readers stay as they are.")
     MAIN_NAMESPACE_GONE = ReasonFacts(107, *_STATE, "The main namespace cannot be used; log in to another one.")
     SIGNING_KEY_IN_USE = ReasonFacts(108, *_STATE, "The key signs new tokens; rotate first, then remove it.")
 
