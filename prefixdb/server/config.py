@@ -30,7 +30,8 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True, rename={"drain_ms
     """What the process is and where it listens.
 
     data_dir: directory of everything the server keeps; created with mode 0700 when missing.
-    listen: ``HOST:PORT`` of the gRPC port; port 0 picks a free one.
+    listen: ``HOST:PORT`` of the gRPC port, port 0 picks a free one; or ``unix:/PATH``, a socket with mode 0600 that no
+        other user of the machine can open.
     http: ``HOST:PORT`` of /metrics, /livez and /readyz; empty for none. Carries no tenant's name and no secret.
     ready_file: written with the address once the server takes requests, removed at exit; empty for none.
     insecure: allow a listen address that is not loopback without TLS.
@@ -72,12 +73,32 @@ class StoreSection(
     compaction_bytes_per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class AuthSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call without a token of this server.
+
+    anonymous: what calls without any token may do in namespace 0: nothing (``off``), what the group readers may
+        (``reader``) or what the group writers may (``writer``). A token that is not good never counts as none.
+    issuers: TOML file with the other issuers whose tokens are accepted; empty for none. Read again when it changes.
+    """
+
+    anonymous: Literal["off", "reader", "writer"] = "off"
+    issuers: str = ""
+
+
 class TlsSection(msgspec.Struct, frozen=True, kw_only=True):
-    """TLS of the gRPC port. Both or neither of cert and key; ``client_ca`` makes client certificates compulsory."""
+    """TLS of the gRPC port. The files are read again when they change, without a restart.
+
+    cert: PEM file with the server's certificate and the chain above it; both or neither of cert and key.
+    key: PEM file with its key, without a passphrase.
+    client_ca: PEM file with the authorities whose client certificates are accepted; a client without one is refused.
+    subject: ``token`` ties a client's certificate to its token: the common name or an alternative name (DNS, URI,
+        e-mail) must be the token's subject, and at a login the user. ``any`` leaves them apart.
+    """
 
     cert: str = ""
     key: str = ""
     client_ca: str = ""
+    subject: Literal["any", "token"] = "any"
 
 
 class LogSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +112,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     server: ServerSection = ServerSection()
     store: StoreSection = StoreSection()
+    auth: AuthSection = AuthSection()
     tls: TlsSection = TlsSection()
     log: LogSection = LogSection()
     sources: dict[str, str] = msgspec.field(default_factory=dict)
@@ -100,10 +122,16 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         """The data directory as an absolute path."""
         return Path(self.server.data_dir).expanduser().absolute()
 
+    @property
+    def issuers_file(self) -> Path | None:
+        """The file of other issuers as an absolute path; None for none."""
+        return Path(self.auth.issuers).expanduser().absolute() if self.auth.issuers else None
+
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": ServerSection,
     "store": StoreSection,
+    "auth": AuthSection,
     "tls": TlsSection,
     "log": LogSection,
 }
@@ -153,6 +181,8 @@ def load_config(
         raise error(Reason.BAD_FIELD, "tls.cert and tls.key belong together: set both or neither.")
     if config.tls.client_ca and not config.tls.cert:
         raise error(Reason.BAD_FIELD, "tls.client_ca needs tls.cert and tls.key.")
+    if config.tls.subject == "token" and not config.tls.client_ca:
+        raise _bad("tls.subject", sources["tls.subject"], "it looks at client certificates: set tls.client_ca too.")
     return config
 
 
