@@ -16,18 +16,21 @@ lines were cut off: ``verify`` returns the last number and hash for whoever keep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import errno
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
+from prefixdb.limits import MIB
 from prefixdb.service.ports import AuditEntry
 
 _LOG = logging.getLogger("prefixdb.audit")
@@ -37,6 +40,15 @@ GENESIS = "0" * 64
 
 SERVER_USER = "prefixdb"
 """The user of lines that the server writes on its own account."""
+
+
+PAGE_LINES_MAX = 1_000
+"""Lines of one page that is read back."""
+
+PAGE_BYTES_MAX = MIB
+"""Bytes of one page, but for a single longer line. A line has a few hundred."""
+
+_BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,7 @@ class AuditFile:
                 "Keep it for inquiry under another name, then start again.",
             )
         self._seq, self._previous = finding.lines, finding.last_hash
+        self._end = os.fstat(self._descriptor).st_size
         if dropped:
             note = AuditEntry(user=SERVER_USER, method="audit", target=f"{dropped} bytes", result="torn-line-removed")
             self._write([note])
@@ -126,6 +139,45 @@ class AuditFile:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await asyncio.shield(done)
+
+    def newest(self, count: int = 0) -> tuple[int, int]:
+        """Return where the newest ``count`` lines (0 for all) begin and end in the file. Blocks; thread-safe.
+
+        Only lines that are on disk by now: no half written one is among them, and none that comes later.
+
+        Raises:
+            UnavailableError: AUDIT_UNAVAILABLE, the file cannot be read.
+        """
+        end = self._end
+        if not count:
+            return 0, end
+        with self._reading() as file:
+            return _begin_of_newest(file, count, end), end
+
+    def page(self, begin: int, end: int) -> tuple[list[str], int]:
+        """Return some lines, oldest first, and where the next ones begin. Blocks; thread-safe.
+
+        Nothing is kept open in between, for a reader may go away at any time.
+
+        Args:
+            begin: a place that ``newest`` or the page before returned.
+            end: the one that ``newest`` returned.
+
+        Raises:
+            UnavailableError: AUDIT_UNAVAILABLE, the file cannot be read.
+        """
+        lines: list[str] = []
+        position = begin
+        with self._reading() as file:
+            file.seek(begin)
+            while position < end and len(lines) < PAGE_LINES_MAX and position - begin < PAGE_BYTES_MAX:
+                line = file.readline()
+                if not line.endswith(b"\n"):
+                    raise OSError(errno.EIO, "the audit file is shorter than it was")
+                position += len(line)
+                # What the server writes is ASCII; what somebody else wrote is shown as well as it can be.
+                lines.append(line[:-1].decode("ascii", "backslashreplace"))
+        return lines, position
 
     async def close(self) -> None:
         """Finish what is waiting and close the file; harmless when called again."""
@@ -157,6 +209,15 @@ class AuditFile:
                 if not done.cancelled():
                     done.set_result(None)
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[BinaryIO]:
+        try:
+            with self._path.open("rb") as file:
+                yield file
+        except OSError as failure:
+            _LOG.exception("audit file cannot be read")
+            raise error(Reason.AUDIT_UNAVAILABLE, "The audit file cannot be read.") from failure
+
     def _write(self, entries: list[AuditEntry]) -> None:
         """Append and sync lines; on failure the file is cut back to where it was. Blocks."""
         seq, previous, lines = self._seq, self._previous, []
@@ -181,6 +242,7 @@ class AuditFile:
             self._cut_back(begin)  # A line nobody was promised must not stay, whole or in part.
             raise
         self._seq, self._previous = seq, previous
+        self._end = begin + sum(len(line) for line in lines)
 
     def _cut_back(self, size: int) -> None:
         """Cut the file back to ``size``, now or else before the next line: behind half a line no chain would hold."""
@@ -222,6 +284,25 @@ class AuditFile:
             os.ftruncate(self._descriptor, keep)
             os.fsync(self._descriptor)
         return size - keep
+
+
+def _begin_of_newest(file: BinaryIO, newest: int, end: int) -> int:
+    """Return where the newest so many lines before ``end`` begin, looking backwards block by block."""
+    wanted = newest + 1  # The end of the line before them; that of the last line is one of them.
+    position = end
+    while position:
+        start = max(0, position - _BLOCK_BYTES)
+        file.seek(start)
+        block = file.read(position - start)
+        ends = block.count(b"\n")
+        if ends >= wanted:
+            at = len(block)
+            for _ in range(wanted):
+                at = block.rfind(b"\n", 0, at)
+            return start + at + 1
+        wanted -= ends
+        position = start
+    return 0
 
 
 def _hash(line: bytes) -> str:

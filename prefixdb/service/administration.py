@@ -13,7 +13,7 @@ from prefixdb.catalog.entities import NamespaceRecord
 from prefixdb.catalog.policy import Session
 from prefixdb.clock import Clock
 from prefixdb.errors import Code, PrefixdbError, Reason
-from prefixdb.service.calls import Call
+from prefixdb.service.calls import Call, Visitor
 from prefixdb.service.ports import RESULT_OK, RESULT_STARTED, AuditEntry, AuditLog
 
 _LOG = logging.getLogger("prefixdb.administration")
@@ -24,6 +24,9 @@ REFUSALS_BURST = 200
 REFUSALS_PER_S = 0.1
 """Audited refusals a second after that. Each costs a sync, a line for ever, and time at every start, when the chain is
 checked: ten a second were eight seconds more for each day. What is left out is counted in the next line's target."""
+
+_PROOFS = -1
+"""The bucket of refused passwords and refresh tokens; no namespace has this number."""
 
 _REFUSED = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
 
@@ -89,6 +92,25 @@ class Administration:
         if refusal.code in _REFUSED:
             await self._record_refusal(AuditEntry(method=method, peer=peer, result=refusal.reason.name))
 
+    async def note(self, entry: AuditEntry) -> None:
+        """Write down something that has been done and is about to be told to its caller.
+
+        Raises:
+            UnavailableError: AUDIT_UNAVAILABLE; the caller must not have what it asked for.
+        """
+        await self._audit.record(entry)
+
+    async def done(self, call: Call, target: str) -> None:
+        """As ``note``, for a call that changes nothing and gives something away."""
+        entry = replace(_entry(call.session, call.record), method=call.method.path, target=target, result=RESULT_OK)
+        await self.note(replace(entry, peer=call.context.peer(), request_id=call.request_id))
+
+    async def proof_refused(self, visitor: Visitor, target: str, reason: Reason) -> None:
+        """Write down that a password or a refresh token was refused. They have a bucket of their own, so that refusals
+        of callers without a token, which cost nothing to make, cannot keep them out."""
+        entry = AuditEntry(method=visitor.method.path, target=target, result=reason.name, peer=visitor.peer)
+        await self._record_refusal(replace(entry, request_id=visitor.request_id), _PROOFS)
+
     async def finish(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Await ``work``; when the waiting task is cancelled the work goes on to its end."""
         task = asyncio.create_task(work)
@@ -113,8 +135,9 @@ class Administration:
             # The act is done, so the caller must hear of its real outcome; the line "started" stands in the audit.
             _LOG.exception("outcome of an act could not be audited", extra={"request_id": entry.request_id})
 
-    async def _record_refusal(self, entry: AuditEntry) -> None:
-        bucket = self._buckets.setdefault(entry.namespace_id, _Bucket(filled_at_ms=self._clock.now_ms()))
+    async def _record_refusal(self, entry: AuditEntry, bucket_of: int | None = None) -> None:
+        key = entry.namespace_id if bucket_of is None else bucket_of
+        bucket = self._buckets.setdefault(key, _Bucket(filled_at_ms=self._clock.now_ms()))
         now_ms = self._clock.now_ms()
         bucket.tokens = min(REFUSALS_BURST, bucket.tokens + (now_ms - bucket.filled_at_ms) * REFUSALS_PER_S / 1000)
         bucket.filled_at_ms = now_ms
@@ -123,7 +146,8 @@ class Administration:
             return
         bucket.tokens -= 1
         if bucket.suppressed:
-            entry = replace(entry, target=f"{bucket.suppressed} refusals before this one were not written")
+            left_out = f"{bucket.suppressed} refusals before this one were not written"
+            entry = replace(entry, target=f"{entry.target}; {left_out}" if entry.target else left_out)
             bucket.suppressed = 0
         try:
             await self._audit.record(entry)

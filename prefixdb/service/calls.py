@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -39,10 +39,13 @@ class Call:
     record: the caller's namespace at the last refresh.
     act_started: an audit line says that the call's act has begun; its outcome has a line of its own.
     stream: set while the call is registered as a stream.
+    needs: what a call that lives on has to be permitted again and again, raised when it is not; None for nothing but
+        the method's capability.
     """
 
     __slots__ = (
-        "_admission", "_request_id", "_sessions", "act_started", "context", "method", "record", "session", "stream",
+        "_admission", "_request_id", "_sessions", "act_started", "context", "method", "needs", "record", "session",
+        "stream",
     )  # fmt: skip
 
     def __init__(self, method: Method, admission: Admission, sessions: Sessions, context: Any) -> None:
@@ -52,6 +55,7 @@ class Call:
         self.record: NamespaceRecord = admission.record
         self.act_started = False
         self.stream: Stream | None = None
+        self.needs: Callable[[Session], None] | None = None
         self._admission = admission
         self._sessions = sessions
         self._request_id = ""
@@ -69,18 +73,43 @@ class Call:
         Call it first, and again after every wait before rows are read or sent.
 
         Raises:
-            UnauthenticatedError, PermissionDeniedError: as ``Sessions.admit``; NOT_PERMITTED.
+            UnauthenticatedError, PermissionDeniedError: as ``Sessions.admit``; NOT_PERMITTED, also by ``needs``.
             FailedPreconditionError: READ_ONLY, when ``access`` is a write.
         """
-        session = self.session = self._sessions.refresh(self._admission)
+        session = self._sessions.refresh(self._admission)
         record = self.record = self._admission.record
         check_capability(session, self.method.capability)
+        if session is not self.session:  # A group, a grant or a member was changed while the call was under way.
+            self.session = session
+            if self.needs is not None:
+                self.needs(session)
         if access is not Access.READ:
             check_state(record, session, access)
         return session
 
     def __repr__(self) -> str:
         return f"Call({self.method.path})"
+
+
+class Visitor:
+    """A call by somebody who has no token yet, or whose message is the proof: a login, a refresh, a logout."""
+
+    __slots__ = ("context", "method", "request_id")
+
+    stream = None
+
+    def __init__(self, method: Method, context: Any) -> None:
+        self.method = method
+        self.context = context
+        self.request_id = secrets.token_hex(8)
+
+    @property
+    def peer(self) -> str:
+        """Where the call comes from, as gRPC says it."""
+        return str(self.context.peer())
+
+    def __repr__(self) -> str:
+        return f"Visitor({self.method.path})"
 
 
 class Headers:

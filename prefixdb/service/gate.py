@@ -2,6 +2,7 @@
 
     path ── exact look-up ──► none: UNIMPLEMENTED
                               public (health, reflection): through, without a session
+                              credentials (login, refresh, logout): to the service, which judges the message itself
                               token ──► admission ──► capability ──► state ──► the service
 
 The token is looked at when the call's headers arrive, before its message is read: whoever has none is answered at once
@@ -25,11 +26,12 @@ import grpc
 
 from prefixdb.catalog.policy import METHODS, Capability
 from prefixdb.errors import Code, InternalError, PrefixdbError, Reason, error
-from prefixdb.service.calls import Call, IsolationError, Wire, abort, internal_error, parse
+from prefixdb.service.calls import Call, IsolationError, Visitor, Wire, abort, internal_error, parse
 from prefixdb.service.methods import GenericHandler, Handler, Method
+from prefixdb.service.ports import any_peer
 from prefixdb.service.public import GateParts, contain
 from prefixdb.service.sessions import Admission
-from prefixdb.service.transfers import SMALL_REPLY_BYTES
+from prefixdb.service.transfers import CREDENTIALS_BYTES_MAX, SMALL_REPLY_BYTES
 
 _LOG = logging.getLogger("prefixdb.gate")
 
@@ -62,6 +64,7 @@ class Gate(GenericHandler):
         self._arrivals = parts.arrivals
         self._replies = parts.replies
         self._observer = parts.observer
+        self._check_peer = None if parts.check_peer is any_peer else parts.check_peer
         self._on_halt = on_halt
         self._closed: PrefixdbError | None = None
         self.halted = False
@@ -97,12 +100,41 @@ class Gate(GenericHandler):
                 return self._refusal(None, error(Reason.METHOD_UNKNOWN))
             if self._closed is not None:
                 return self._refusal(found[0], self._closed)
+            if found[0].capability is Capability.CREDENTIALS:
+                return self._visit(found[0])
             admission = self._sessions.admit(handler_call_details.invocation_metadata or ())
             return found[1](found[0], admission)
         except PrefixdbError as refusal:
             return self._refusal(self._makers[path][0], refusal)
         except Exception as failure:  # noqa: BLE001 - logged with an id; nothing may escape into the transport
             return self._refusal(None, internal_error(path if path in self._makers else UNKNOWN_METHOD, failure))
+
+    def _visit(self, method: Method) -> Handler:
+        """A method that needs no token, because its message is the proof. Whatever token comes along is not looked at.
+
+        Its work is finished when the client goes away: a refresh token is spent then, and a failure is counted.
+        """
+
+        async def handle(_: object, context: Any) -> bytes:
+            started = time.perf_counter()
+            self.running += 1
+            visitor = Visitor(method, context)
+            try:
+                raw = await self._arrivals.receive(context, public=True)
+                if len(raw) > CREDENTIALS_BYTES_MAX:
+                    message = f"The message has {len(raw)} bytes; the limit is {CREDENTIALS_BYTES_MAX}."
+                    sizes = {"size": str(len(raw)), "limit": str(CREDENTIALS_BYTES_MAX)}
+                    raise error(Reason.REQUEST_TOO_LARGE, message, metadata=sizes)
+                work = method.implementation(visitor, parse(method.request_type, raw))
+                body: bytes = (await self._parts.administration.finish(work)).SerializeToString()
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                return await self._fail(visitor, failure, started)
+            finally:
+                self.running -= 1
+            self._observer.call_ended(method.path, 0, time.perf_counter() - started)
+            return body
+
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _maker(self, method: Method) -> Callable[[Method, Admission], Handler]:
         if method.client_streaming:
@@ -119,6 +151,7 @@ class Gate(GenericHandler):
             self.running += 1
             call = Call(method, admission, self._sessions, context)
             try:
+                self._check(call)
                 raw = await self._arrivals.receive(context)
                 call.refresh()
                 answer = method.implementation(call, parse(method.request_type, raw))
@@ -172,6 +205,7 @@ class Gate(GenericHandler):
             await self._fail(call, refusal, started)
         wire = Wire(call.context, stream)
         try:
+            self._check(call)
             call.refresh()
             await run(wire)
         except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
@@ -183,7 +217,12 @@ class Gate(GenericHandler):
             stream.ended()
         self._observer.call_ended(call.method.path, 0, time.perf_counter() - started)
 
-    async def _fail(self, call: Call, failure: BaseException, started: float) -> NoReturn:
+    def _check(self, call: Call) -> None:
+        """Raise when the call's connection is not the caller's own."""
+        if self._check_peer is not None:
+            self._check_peer(call.context, call.session.subject)
+
+    async def _fail(self, call: Call | Visitor, failure: BaseException, started: float) -> NoReturn:
         """End a call that raised."""
         path = call.method.path
         if isinstance(failure, asyncio.CancelledError):
@@ -199,7 +238,7 @@ class Gate(GenericHandler):
             self._halt(path, failure, call.request_id)
         if not isinstance(failure, PrefixdbError) or failure.reason is Reason.INTERNAL:
             failure = internal_error(path, failure, call.request_id)
-        if call.method.administrative:
+        if call.method.administrative and isinstance(call, Call):
             await self._parts.administration.refused(call, failure)
         self._observer.call_ended(path, failure.code, time.perf_counter() - started)
         await abort(call.context, failure)

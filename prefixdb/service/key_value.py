@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from prefixdb.catalog.policy import Access, check_read
+from prefixdb.catalog.policy import Access, check_read, check_read_range
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import data_key
 from prefixdb.limits import BATCH_KEYS_MAX, RESPONSE_BYTES_MAX
 from prefixdb.service.batch_read import BatchReader, answer_too_large
 from prefixdb.service.calls import Call, Wire
-from prefixdb.service.mutations import WritePlanner, readable_range
+from prefixdb.service.mutations import WritePlanner, readable_range, user_bounds
 from prefixdb.service.pipeline import run_pipeline
 from prefixdb.service.scan import run_scan
 from prefixdb.service.streams import OpenStreams
@@ -92,6 +92,7 @@ class KeyValue:
     async def Count(self, call: Call, request: pb.CountRequest) -> pb.CountResponse:
         """Count the rows of a range, in steps between which others are served."""
         span = readable_range(call.session, request.database, request.range)
+        call.needs = lambda session: check_read_range(session, request.database, *user_bounds(span))
         stream = call.stream = self._streams.open(call.session.namespace_id, call.refresh)
         try:
             call.refresh()
@@ -133,7 +134,11 @@ class KeyValue:
         row_keys = [data_key(session.namespace_id, database, key) for key in keys]
         for key in keys:
             check_read(session, database, key)
-        return await self._batches.read(call, row_keys)
+        rows = await self._batches.read(call, row_keys)
+        if call.session is not session:  # A group or a grant was changed while a thread read.
+            for key in keys:
+                check_read(call.session, database, key)
+        return rows
 
     def found(self, rows: Sequence[Row | None], bytes_max: int = RESPONSE_BYTES_MAX) -> pb.BatchGetResponse:
         """Return the answer of a BatchGet.
@@ -151,18 +156,19 @@ class KeyValue:
         """Return the change a Put asks for; raises as ``WritePlanner.put``."""
         operation = self.planner.put(call.session, request)
         conditions = self.planner.own_condition(call.session, operation.key, request)
-        return Change((operation,), conditions, Access.WRITE)
+        return Change(call.session, (operation,), conditions, Access.WRITE)
 
     def delete_change(self, call: Call, request: pb.DeleteRequest) -> Change:
         """Return the change a Delete asks for; raises as ``WritePlanner.delete``."""
         operation = self.planner.delete(call.session, request)
         conditions = self.planner.own_condition(call.session, operation.key, request)
-        return Change((operation,), conditions, Access.DELETE)
+        return Change(call.session, (operation,), conditions, Access.DELETE)
 
     def write_change(self, call: Call, request: pb.WriteRequest) -> Change:
         """Return the change a Write asks for; raises as ``WritePlanner.mutations`` and ``conditions``."""
         mutations, access = self.planner.mutations(call.session, request.mutations)
-        return Change(mutations, self.planner.conditions(call.session, request.conditions), access)
+        conditions = self.planner.conditions(call.session, request.conditions)
+        return Change(call.session, mutations, conditions, access)
 
     def ttl_ms(self, row: Row) -> int:
         """Return the remaining lifetime of a live row that has one, at least 1."""

@@ -1,4 +1,4 @@
-"""The Maintenance service: the server as a whole, for cluster guardians."""
+"""The Maintenance service: the server as a whole, for cluster guardians, and its audit for who holds that privilege."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import namespace_span
 from prefixdb.limits import DEADLINE_MS_MAX
 from prefixdb.service.administration import Administration
-from prefixdb.service.calls import Call
+from prefixdb.service.calls import Call, Wire
 from prefixdb.service.messages import duration, find_namespace, timestamp
+from prefixdb.service.ports import AuditReader
 from prefixdb.store.base import Store
 from prefixdb.v1 import maintenance_pb2 as pb
 
@@ -29,6 +30,7 @@ class ServerFacts:
     started_at_ms: int
     streams_open: Callable[[], int]
     sessions_cached: Callable[[], int]
+    audit: AuditReader
 
 
 class Maintenance:
@@ -95,3 +97,12 @@ class Maintenance:
             except TimeoutError:
                 raise error(Reason.DEADLINE) from None
         return pb.CompactResponse(disk_bytes_before=before.disk_bytes, disk_bytes_after=after.disk_bytes)
+
+    async def ReadAudit(self, call: Call, request: pb.ReadAuditRequest, wire: Wire) -> None:
+        """Stream the lines of the audit, oldest first."""
+        audit = self._facts.audit
+        position, end = await asyncio.to_thread(audit.newest, request.newest)
+        while position < end:
+            lines, position = await asyncio.to_thread(audit.page, position, end)
+            call.refresh()
+            await wire.send(pb.ReadAuditResponse(lines=lines))

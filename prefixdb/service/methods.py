@@ -25,14 +25,20 @@ else:  # Generic only for type checkers.
 
 ADMINISTRATIVE = frozenset(
     {
+        Capability.AUDIT,
+        Capability.EXCHANGE,
+        Capability.GRANTS,
+        Capability.MEMBERS,
         Capability.NAMESPACE_VIEW,
         Capability.NAMESPACES_EDIT,
+        Capability.OWN_PASSWORD,
         Capability.TOKENS,
         Capability.TOKENS_EVERYONE,
         Capability.MAINTENANCE,
     }
 )
-"""Capabilities whose refusals are written into the audit."""
+"""Capabilities whose refusals are written into the audit. Those of CREDENTIALS are written where a password or a
+refresh token is refused, with what is known there."""
 
 
 @dataclass(frozen=True, slots=True)

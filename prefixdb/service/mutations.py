@@ -122,6 +122,21 @@ class WritePlanner:
         return (test_of(row_key, message.condition, "condition"),)
 
 
+def check_change(session: Session, mutations: Sequence[Mutation], conditions: Sequence[Condition]) -> None:
+    """Return when the session may make a change that is made of store operations already.
+
+    Raises:
+        PermissionDeniedError: NOT_PERMITTED.
+    """
+    for mutation in mutations:
+        if isinstance(mutation, DeleteSpan):
+            check_write_range(session, _database(mutation.span.begin), *user_bounds(mutation.span))
+        else:
+            check_write(session, _database(mutation.key), mutation.key[DATA_HEAD_BYTES:])
+    for condition in conditions:
+        check_read(session, _database(condition.key), condition.key[DATA_HEAD_BYTES:])
+
+
 def test_of(row_key: RowKey, test: pb.Test, field: str) -> Condition:
     """Return the store's condition of a test.
 
@@ -188,6 +203,11 @@ def resumed(span: Span, after: bytes, reverse: bool) -> Span:
     if reverse:
         return Span(span.begin, min(span.end, max(span.begin, here)))
     return Span(max(span.begin, min(span.end, RowKey(here + b"\0"))), span.end)
+
+
+def _database(row_key: RowKey) -> int:
+    """Return the database of a data row's key, or of the begin of a span of them."""
+    return int.from_bytes(row_key[DATA_HEAD_BYTES - 2 : DATA_HEAD_BYTES], "big")
 
 
 def _check_count(what: str, count: int, limit: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from prefixdb.catalog.entities import ReclaimReport
 
@@ -31,6 +31,25 @@ class AuditEntry:
     jti: str = ""
     peer: str = ""
     request_id: str = ""
+
+
+PeerCheck = Callable[[Any, str], None]
+"""``check(context, subject)`` raises NOT_PERMITTED when the call's connection does not belong to the subject: its
+client certificate is somebody else's."""
+
+
+def any_peer(context: object, subject: str) -> None:
+    """Let everybody use any connection: the check of a server that ties no certificate to its holder's tokens."""
+
+
+class AuditReader(Protocol):
+    """Who can read the audit back."""
+
+    def newest(self, count: int = 0) -> tuple[int, int]:
+        """Return where the newest ``count`` lines (0 for all) begin and end. Blocks; thread-safe."""
+
+    def page(self, begin: int, end: int) -> tuple[list[str], int]:
+        """Return a page of lines, oldest first, and where the next one begins. Blocks; thread-safe."""
 
 
 class AuditLog(Protocol):

@@ -18,7 +18,7 @@ from prefixdb.errors import PrefixdbError
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Headers, abort, internal_error
 from prefixdb.service.methods import Handler
-from prefixdb.service.ports import CallObserver
+from prefixdb.service.ports import CallObserver, PeerCheck, any_peer
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams, Stream
 from prefixdb.service.transfers import Arrivals, Replies
@@ -34,6 +34,7 @@ class GateParts:
     replies: Replies
     administration: Administration
     observer: CallObserver
+    check_peer: PeerCheck = any_peer
 
 
 def contain(path: str, handler: Handler, parts: GateParts) -> Handler:

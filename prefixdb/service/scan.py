@@ -7,11 +7,12 @@ tenant's key; the call ends, an alarm is raised, and the gate halts.
 
 from __future__ import annotations
 
+from prefixdb.catalog.policy import check_read_range
 from prefixdb.clock import Clock
 from prefixdb.keycodec import DATA_HEAD_BYTES
 from prefixdb.limits import SCAN_PAGE_BYTES_MAX, SCAN_PAGE_ROWS_MAX
 from prefixdb.service.calls import Call, IsolationError, Wire
-from prefixdb.service.mutations import readable_range, resumed
+from prefixdb.service.mutations import readable_range, resumed, user_bounds
 from prefixdb.store.base import Row, Store
 from prefixdb.v1 import key_value_pb2 as pb
 
@@ -21,11 +22,13 @@ async def run_scan(store: Store, clock: Clock, call: Call, request: pb.ScanReque
 
     Raises:
         InvalidArgumentError: BAD_RANGE, KEY_TOO_LARGE, BAD_FIELD.
-        PermissionDeniedError: NOT_PERMITTED; also when the namespace is banned or suspended meanwhile.
+        PermissionDeniedError: NOT_PERMITTED, also when the caller's groups change meanwhile; and when the namespace is
+            banned or suspended.
         DataLossError: CORRUPTION, at the point of damage.
         IsolationError: a row outside the caller's database came back from the store.
     """
     whole = readable_range(call.session, request.database, request.range)
+    call.needs = lambda session: check_read_range(session, request.database, *user_bounds(whole))
     span = resumed(whole, request.resume_after, request.reverse)
     head = whole.begin[:DATA_HEAD_BYTES]
     left = request.limit or -1

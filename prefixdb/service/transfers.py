@@ -23,6 +23,9 @@ PUBLIC_ARRIVAL_MS_MAX = 2_000
 """Longest wait for the message of a call that needs no token. Such a message is small and comes with its headers;
 whoever announces sixteen megabytes holds them in our memory meanwhile."""
 
+CREDENTIALS_BYTES_MAX = 64 * 1024
+"""Largest message of a call whose message is the proof. A name and a password of the longest kind are a fiftieth."""
+
 PUBLIC_ARRIVALS_MAX = 64
 """Calls without a token whose message is waited for; one more ends the one that waits longest."""
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import Access
+from prefixdb.catalog.policy import Access, Session
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.service.calls import Call
+from prefixdb.service.mutations import check_change
 from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Mutation
 
 ADMISSIONS_MAX = 50
@@ -22,8 +23,12 @@ READMIT_PAUSE_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One atomic change, checked but for the state of the namespace: ``access`` says what it does."""
+    """One atomic change, checked but for the state of the namespace: ``access`` says what it does.
 
+    session: whose rights it was checked against.
+    """
+
+    session: Session
     mutations: tuple[Mutation, ...]
     conditions: tuple[Condition, ...]
     access: Access
@@ -49,6 +54,8 @@ class Writer:
                 the token does not allow it, at the moment of the commit. Nothing was applied then.
         """
         call.refresh(change.access)
+        if forbidden := _forbidden(call, change):
+            raise forbidden
         guards = (self._registry.guard(call.record),)
         result = await self._committer.commit(Commit(change.mutations, change.conditions, guards))
         if result.failed_guard < 0:
@@ -68,7 +75,9 @@ class Writer:
         pending = list(range(len(changes)))
         for _ in range(ADMISSIONS_MAX):
             refusals = {access: _refusal(call, access) for access in {changes[index].access for index in pending}}
-            outcomes |= {index: refusal for index in pending if (refusal := refusals[changes[index].access])}
+            for index in pending:
+                if refusal := refusals[changes[index].access] or _forbidden(call, changes[index]):
+                    outcomes[index] = refusal
             admitted = [index for index in pending if index not in outcomes]
             guards = (self._registry.guard(call.record),)
             commits = [Commit(changes[index].mutations, changes[index].conditions, guards) for index in admitted]
@@ -93,6 +102,17 @@ def _refusal(call: Call, access: Access) -> PrefixdbError | None:
     """Return why the call may not do ``access`` now, or None."""
     try:
         call.refresh(access)
+    except PrefixdbError as refusal:
+        return refusal
+    return None
+
+
+def _forbidden(call: Call, change: Change) -> PrefixdbError | None:
+    """Return why the caller's rights, which changed since the change was checked, do not cover it, or None."""
+    if call.session is change.session:
+        return None
+    try:
+        check_change(call.session, change.mutations, change.conditions)
     except PrefixdbError as refusal:
         return refusal
     return None
