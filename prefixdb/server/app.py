@@ -22,18 +22,21 @@ from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.reclaim import Reclaimer
 from prefixdb.server import logs
+from prefixdb.server.alarms import Alarms, keep_looking
 from prefixdb.server.audit import AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.http import HttpServer, Page
 from prefixdb.server.lifecycle import run_until_signalled
 from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
 from prefixdb.server.standard import Health, reflection_handlers
+from prefixdb.server.tls import Certificates
+from prefixdb.server.tls_subject import check_subject_of_peer
 from prefixdb.server.transport import (
     CHANNEL_OPTIONS,
     bind,
     check_exposure,
     connections_max,
-    is_loopback,
+    is_local,
     join_address,
     raise_open_files,
     split_address,
@@ -46,6 +49,7 @@ from prefixdb.service.maintenance import Maintenance, ServerFacts
 from prefixdb.service.methods import Method, methods_of
 from prefixdb.service.mutations import WritePlanner
 from prefixdb.service.namespaces import Namespaces
+from prefixdb.service.ports import PeerCheck, any_peer
 from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams
@@ -85,6 +89,8 @@ class App:
         self.clock = clock
         self.metrics = Metrics()
         self.health = Health(_SERVICE_NAMES)
+        self.certificates = Certificates(config.tls, clock) if config.tls.cert else None
+        self.alarms = Alarms({"tls": lambda: self.certificates.problems if self.certificates else ()})
         self.address = ""
         self.http_address = ""
         self._parts = AsyncExitStack()
@@ -172,7 +178,15 @@ class App:
         self.committer = store.new_committer()
         self.administration = Administration(self.audit, clock)
         self.gate = Gate(
-            GateParts(self.sessions, self.streams, self.arrivals, self.replies, self.administration, self.metrics),
+            GateParts(
+                self.sessions,
+                self.streams,
+                self.arrivals,
+                self.replies,
+                self.administration,
+                self.metrics,
+                check_peer=self._check_peer,
+            ),
             self._methods(),
             self.health.handlers() | (reflection_handlers(_SERVICE_NAMES) if self._offers_reflection() else {}),
             on_halt=lambda: self.health.set_serving(False),
@@ -184,6 +198,13 @@ class App:
         self._parts.push_async_callback(self.administration.drain)
         sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
+        looks = [self.certificates.look] if self.certificates else []
+        self._parts.callback(self._spawn(keep_looking(looks)).cancel)
+
+    @property
+    def _check_peer(self) -> PeerCheck:
+        """What ties a call's client certificate to its token."""
+        return check_subject_of_peer if self.config.tls.subject == "token" else any_peer
 
     def _methods(self) -> list[Method]:
         """Return every method with its implementation; raises RuntimeError when one has no row or no code."""
@@ -207,7 +228,7 @@ class App:
             options=(*CHANNEL_OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max()))
         )
         self._server.add_generic_rpc_handlers((self.gate,))
-        address = bind(self._server, self.config)
+        address = bind(self._server, self.config, self.certificates)
         self.health.set_serving(True)
         await self._server.start()
         self.address = address
@@ -220,6 +241,7 @@ class App:
                 sessions_cached=lambda: len(self.sessions),
                 audit_available=lambda: self.audit.available,
                 serving=lambda: self.serving,
+                alarms=self.alarms.counts,
             )
         )
         if self.config.server.http:
@@ -273,9 +295,7 @@ class App:
 
     def _offers_reflection(self) -> bool:
         wanted = self.config.server.reflection
-        return wanted == "on" or (
-            wanted == "auto" and is_loopback(split_address(self.config.server.listen, "server.listen")[0])
-        )
+        return wanted == "on" or (wanted == "auto" and is_local(self.config))
 
     def _spawn(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]

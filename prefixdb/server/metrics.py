@@ -35,6 +35,7 @@ class Facts:
     """What a scrape reads. All functions are cheap and may be called from the event loop.
 
     namespaces: how many are in each state, by the state's name.
+    alarms: how many problems an operator should look at, by where they come from (a fixed short word).
     """
 
     store: Callable[[], StoreStatus]
@@ -43,6 +44,7 @@ class Facts:
     sessions_cached: Callable[[], int]
     audit_available: Callable[[], bool]
     serving: Callable[[], bool]
+    alarms: Callable[[], dict[str, int]] = dict
 
 
 class Metrics:
@@ -101,6 +103,12 @@ class _FactsCollector:
         for state, count in facts.namespaces().items():
             namespaces.add_metric([state.lower()], count)
         yield namespaces
+        alarms = GaugeMetricFamily(
+            "prefixdb_alarms", "Problems to look at; 'prefixdb status' says which.", labels=["of"]
+        )
+        for name, count in facts.alarms().items():
+            alarms.add_metric([name], count)
+        yield alarms
         for name, text, value in (
             ("prefixdb_streams_open", "Open streaming calls.", facts.streams_open()),
             ("prefixdb_sessions_cached", "Verified tokens kept.", facts.sessions_cached()),

@@ -1,17 +1,20 @@
-"""The gRPC port: where it may listen, TLS, and the limits of a connection."""
+"""The gRPC port: where it may listen, and the limits of a connection."""
 
 from __future__ import annotations
 
 import ipaddress
 import resource
-from pathlib import Path
 
 import grpc
 
 from prefixdb.errors import Reason, error
 from prefixdb.limits import METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
-from prefixdb.server.config import ServerConfig, TlsSection
+from prefixdb.server.config import ServerConfig
 from prefixdb.server.http import CONNECTIONS_MAX as HTTP_CONNECTIONS_MAX
+from prefixdb.server.tls import Certificates
+from prefixdb.server.unix_socket import PREFIX, place_for, socket_path
+
+LISTEN = "server.listen"
 
 HANDSHAKE_MS_MAX = 10_000
 """A connection that has not finished TLS and the HTTP/2 preface by then is closed."""
@@ -127,7 +130,7 @@ def check_exposure(config: ServerConfig) -> None:
         ("server.listen", config.server.listen, bool(config.tls.cert)),
         ("server.http", config.server.http, False),
     ):
-        if not address or protected or config.server.insecure:
+        if not address or _is_socket_to_listen_on(address, setting) or protected or config.server.insecure:
             continue
         host, _ = split_address(address, setting)
         if not is_loopback(host):
@@ -139,28 +142,34 @@ def check_exposure(config: ServerConfig) -> None:
             )
 
 
-def server_credentials(tls: TlsSection) -> grpc.ServerCredentials | None:
-    """Return the TLS credentials, None without TLS.
-
-    Raises:
-        InvalidArgumentError: BAD_FIELD, a file cannot be read.
-    """
-    if not tls.cert:
-        return None
-    pair = (_read("tls.key", tls.key), _read("tls.cert", tls.cert))
-    client_ca = _read("tls.client_ca", tls.client_ca) if tls.client_ca else None
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+def is_local(config: ServerConfig) -> bool:
+    """True when only this machine can reach the gRPC port."""
+    address = config.server.listen
+    return _is_socket_to_listen_on(address, LISTEN) or is_loopback(split_address(address, LISTEN)[0])
 
 
-def bind(server: grpc.aio.Server, config: ServerConfig) -> str:
+def bind(server: grpc.aio.Server, config: ServerConfig, certificates: Certificates | None) -> str:
     """Open the port and return the address, with the port that was picked when 0 was asked for.
+
+    Args:
+        server: whose port it is.
+        config: says where.
+        certificates: None for plaintext; see ``check_exposure``.
 
     Raises:
         InvalidArgumentError: BAD_FIELD, the address is taken or not ours.
     """
-    host, port = split_address(config.server.listen, "server.listen")
-    credentials = server_credentials(config.tls)
-    address = join_address(host, port)
+    credentials = None if certificates is None else certificates.credentials()
+    path = socket_path(config.server.listen, LISTEN)
+    if path is not None:
+        with place_for(path, LISTEN):
+            _open_port(server, f"{PREFIX}{path}", credentials)
+        return f"{PREFIX}{path}"
+    host, port = split_address(config.server.listen, LISTEN)
+    return join_address(host, _open_port(server, join_address(host, port), credentials))
+
+
+def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
         if credentials is None:
             bound = server.add_insecure_port(address)
@@ -171,15 +180,12 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> str:
     if not bound:
         raise error(
             Reason.BAD_FIELD,
-            f"server.listen: {address} cannot be bound. Another process may use it: choose another port, or 0 for any.",
-            metadata={"field": "server.listen"},
+            f"{LISTEN}: {address} cannot be bound. Another process may use it: choose another one, or port 0 for any.",
+            metadata={"field": LISTEN},
         )
-    return join_address(host, bound)
+    return bound
 
 
-def _read(setting: str, path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as failure:
-        message = f"{setting}: {path} cannot be read: {failure.strerror}."
-        raise error(Reason.BAD_FIELD, message, metadata={"field": setting}) from failure
+def _is_socket_to_listen_on(address: str, setting: str) -> bool:
+    """True for a unix socket where one may be given; the port for machines that watch is a TCP port."""
+    return setting == LISTEN and socket_path(address, setting) is not None
