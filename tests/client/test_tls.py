@@ -8,52 +8,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from prefixdb import TlsOptions, connect, connect_async
 from prefixdb.cli.main import main
 from prefixdb.errors import UnavailableError
 from prefixdb.testing import ServerProcess
-
-Signer = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def certificate(directory: Path, name: str, signer: Signer | None = None) -> Signer:
-    """Write ``name``.pem and ``name``.key, signed by ``signer`` or by itself, and return them."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
-    builder = builder.issuer_name(signer[0].subject if signer else subject).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
-    builder = builder.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    made = builder.sign(signer[1] if signer else key, hashes.SHA256())
-    (directory / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (directory / f"{name}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return made, key
+from tests.support.certificates import issue
 
 
 @pytest.fixture(scope="module", params=["tls", "mutual"])
 def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with TLS, and one that also wants to see the client's certificate."""
     directory = tmp_path_factory.mktemp("tls")
-    authority = certificate(directory, "ca")
+    authority = issue("ca")
+    authority.write(directory, "ca")
     for name in ("server", "client"):
-        certificate(directory, name, authority)
-    certificate(directory, "stranger")
+        issue(name, authority).write(directory, name)
+    issue("stranger").write(directory, "stranger")
     config = f'[tls]\ncert = "{directory}/server.pem"\nkey = "{directory}/server.key"\n'
     if request.param == "mutual":
         config += f'client_ca = "{directory}/ca.pem"\n'
