@@ -71,6 +71,7 @@ __all__ = [
     "check_capability",
     "check_exchange",
     "check_issue",
+    "check_open",
     "check_read",
     "check_read_range",
     "check_revoke",
@@ -278,12 +279,19 @@ def check_state(record: NamespaceRecord | None, session: Session, access: Access
     """
     if record is None or record.id != session.namespace_id or record.incarnation != session.incarnation:
         raise error(Reason.TOKEN_INVALID)
+    check_open(record)
+    if record.state is NamespaceState.READ_ONLY and access is Access.WRITE:
+        raise error(Reason.READ_ONLY)
+
+
+def check_open(record: NamespaceRecord) -> None:
+    """Return when the namespace is in a state that lets anybody in.
+
+    Raises:
+        NamespaceBannedError, NamespaceSuspendedError: NAMESPACE_BANNED, NAMESPACE_SUSPENDED.
+    """
     state = record.state
-    if state is NamespaceState.ACTIVE:
-        return
-    if state is NamespaceState.READ_ONLY:
-        if access is Access.WRITE:
-            raise error(Reason.READ_ONLY)
+    if state is NamespaceState.ACTIVE or state is NamespaceState.READ_ONLY:
         return
     if state is NamespaceState.SUSPENDED:
         raise error(Reason.NAMESPACE_SUSPENDED)

@@ -16,13 +16,14 @@ from contextlib import AsyncExitStack
 import grpc
 
 from prefixdb import __version__
+from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.tokens import Keyring, TokenAuthority, ensure_guardian_token
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.reclaim import Reclaimer
 from prefixdb.server import logs
-from prefixdb.server.alarms import Alarms, keep_looking
+from prefixdb.server.alarms import Alarms, Look, keep_looking
 from prefixdb.server.audit import AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.http import HttpServer, Page
@@ -44,8 +45,11 @@ from prefixdb.server.transport import (
 from prefixdb.service.administration import Administration
 from prefixdb.service.auth import Auth
 from prefixdb.service.gate import Gate
+from prefixdb.service.hashing import Hashing
 from prefixdb.service.key_value import KeyValue
+from prefixdb.service.login import Credentials, Door
 from prefixdb.service.maintenance import Maintenance, ServerFacts
+from prefixdb.service.members import MembersService
 from prefixdb.service.methods import Method, methods_of
 from prefixdb.service.mutations import WritePlanner
 from prefixdb.service.namespaces import Namespaces
@@ -54,11 +58,12 @@ from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
+from prefixdb.service.throttle import Throttle
 from prefixdb.service.transfers import Arrivals, Replies
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
-from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
 
 _LOG = logging.getLogger("prefixdb.server")
 
@@ -74,6 +79,7 @@ SERVICES = (
     key_value_pb2.DESCRIPTOR.services_by_name["KeyValue"],
     namespaces_pb2.DESCRIPTOR.services_by_name["Namespaces"],
     auth_pb2.DESCRIPTOR.services_by_name["Auth"],
+    members_pb2.DESCRIPTOR.services_by_name["Members"],
     maintenance_pb2.DESCRIPTOR.services_by_name["Maintenance"],
 )
 """The services this server answers, as compiled descriptors."""
@@ -90,7 +96,13 @@ class App:
         self.metrics = Metrics()
         self.health = Health(_SERVICE_NAMES)
         self.certificates = Certificates(config.tls, clock) if config.tls.cert else None
-        self.alarms = Alarms({"tls": lambda: self.certificates.problems if self.certificates else ()})
+        self.issuers: Issuers | None = None
+        self.alarms = Alarms(
+            {
+                "tls": lambda: self.certificates.problems if self.certificates else (),
+                "issuers": lambda: self.issuers.problems if self.issuers else (),
+            }
+        )
         self.address = ""
         self.http_address = ""
         self._parts = AsyncExitStack()
@@ -158,7 +170,10 @@ class App:
         self._parts.push_async_callback(asyncio.to_thread, self.store.close)
         self.registry = await asyncio.to_thread(Registry, self.store, self.clock)
         keyring = await asyncio.to_thread(Keyring, self.store, self.clock, data_dir)
-        self.authority = await asyncio.to_thread(TokenAuthority, self.store, self.clock, self.registry, keyring)
+        self.issuers = await asyncio.to_thread(Issuers, config.issuers_file) if config.issuers_file else None
+        self.authority = await asyncio.to_thread(
+            TokenAuthority, self.store, self.clock, self.registry, keyring, self.issuers
+        )
         self.audit = await asyncio.to_thread(AuditFile, data_dir / AUDIT_FILE, self.clock)
         self._parts.push_async_callback(self.audit.close)
         written = await asyncio.to_thread(ensure_guardian_token, self.authority, self.store, self.clock, data_dir)
@@ -168,7 +183,7 @@ class App:
     def _build_services(self) -> None:
         """Sessions, streams, the services behind the gate, and the reclaimer."""
         store, clock, registry = self.store, self.clock, self.registry
-        self.sessions = Sessions(self.authority, registry, clock)
+        self.sessions = Sessions(self.authority, registry, clock, self.config.auth.anonymous)
         self.streams = OpenStreams(asyncio.get_running_loop())
         self.arrivals = Arrivals(asyncio.get_running_loop())
         self.replies = Replies()
@@ -177,6 +192,8 @@ class App:
         self.reclaimer = Reclaimer(store, registry, clock, self.streams.views)
         self.committer = store.new_committer()
         self.administration = Administration(self.audit, clock)
+        self.hashing = Hashing()
+        self.throttle = Throttle()
         self.gate = Gate(
             GateParts(
                 self.sessions,
@@ -195,10 +212,12 @@ class App:
         self.reclaimer.start()
         self._parts.push_async_callback(asyncio.to_thread, self.reclaimer.stop)
         self._parts.push_async_callback(self.committer.close)
+        self._parts.callback(self.hashing.close)
         self._parts.push_async_callback(self.administration.drain)
         sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
-        looks = [self.certificates.look] if self.certificates else []
+        looks: list[Look] = [self.certificates.look] if self.certificates else []
+        looks += [self.issuers.reload] if self.issuers else []
         self._parts.callback(self._spawn(keep_looking(looks)).cancel)
 
     @property
@@ -209,16 +228,25 @@ class App:
     def _methods(self) -> list[Method]:
         """Return every method with its implementation; raises RuntimeError when one has no row or no code."""
         store, clock, registry = self.store, self.clock, self.registry
+        authority, administration = self.authority, self.administration
+        door = Door(self.throttle, self.hashing, self._check_peer)
         planner = WritePlanner(clock, self.config.store.value_bytes_max)
         writer = Writer(self.committer, registry)
         facts = ServerFacts(
-            str(self.config.data_dir), clock.now_ms(), lambda: len(self.streams), lambda: len(self.sessions)
+            str(self.config.data_dir),
+            clock.now_ms(),
+            lambda: len(self.streams),
+            lambda: len(self.sessions),
+            self.audit,
         )
         implementations = {
             "KeyValue": KeyValue(store, writer, planner, self.streams, clock),
-            "Namespaces": Namespaces(registry, self.authority, store, self.reclaimer, self.administration),
-            "Auth": Auth(registry, self.authority, self.administration),
-            "Maintenance": Maintenance(store, registry, clock, facts, self.administration),
+            "Namespaces": Namespaces(
+                registry, authority, store, self.reclaimer, administration, hashing=self.hashing, clock=clock
+            ),
+            "Auth": Auth(registry, authority, administration, Credentials(registry, authority, administration, door)),
+            "Members": MembersService(registry, authority.identities, self.hashing, administration),
+            "Maintenance": Maintenance(store, registry, clock, facts, administration),
         }
         return [method for service in SERVICES for method in methods_of(service, implementations[service.name])]
 

@@ -1,4 +1,4 @@
-"""The Auth service: who am I, and tokens in the hands of guardians."""
+"""The Auth service: logins (see ``service.login``), who am I, and tokens and keys in the hands of guardians."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
 from prefixdb.errors import Reason, error
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call
+from prefixdb.service.login import Credentials
 from prefixdb.service.messages import (
     bad_field,
     decode_page_token,
@@ -29,6 +30,7 @@ from prefixdb.v1 import namespaces_pb2
 
 _PAGE_KIND = b"T"
 _JTI_CHARS_MAX = 128
+_KID_CHARS_MAX = 128
 _GUARDIANS = {int(guardian): guardian for guardian in Guardian}
 
 
@@ -39,12 +41,24 @@ class Auth:
         registry: the namespaces.
         authority: issues and revokes.
         administration: the audit around acts.
+        credentials: the calls that give tokens to members.
     """
 
-    def __init__(self, registry: Registry, authority: TokenAuthority, administration: Administration) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        authority: TokenAuthority,
+        administration: Administration,
+        credentials: Credentials,
+    ) -> None:
         self._registry = registry
         self._authority = authority
         self._administration = administration
+        self.Login = credentials.login
+        self.Refresh = credentials.refresh
+        self.Logout = credentials.logout
+        self.Exchange = credentials.exchange
+        self.ChangePassword = credentials.change_password
 
     def WhoAmI(self, call: Call, request: pb.WhoAmIRequest) -> pb.WhoAmIResponse:
         """Describe the caller's token."""
@@ -59,6 +73,9 @@ class Auth:
             expires_at=timestamp(session.expires_at_ms),
             namespace_state=int(record.state),  # type: ignore[arg-type]  # an open enum takes its number
             rules=[rule_message(rule) for rule in session.rules],
+            home_namespace_id=session.home_id,
+            privileges=sorted(int(held) for held in session.privileges),  # type: ignore[misc]  # as above
+            member=bool(session.family),
         )
 
     async def IssueToken(self, call: Call, request: pb.IssueTokenRequest) -> pb.IssueTokenResponse:
@@ -136,6 +153,15 @@ class Auth:
         if key is None:
             raise error(Reason.INTERNAL, "The new signing key cannot be found.")
         return pb.RotateKeyResponse(key=signing_key_message(key))
+
+    async def RemoveKey(self, call: Call, request: pb.RemoveKeyRequest) -> pb.RemoveKeyResponse:
+        """Forget a key that no longer signs."""
+        kid = request.kid
+        if not 0 < len(kid) <= _KID_CHARS_MAX or not kid.isprintable():
+            raise bad_field("kid", "is not the id of a signing key.")
+        async with self._administration.act(call, f"signing key {kid}"):
+            await asyncio.to_thread(self._authority.keyring.remove, kid)
+        return pb.RemoveKeyResponse()
 
     def _named_or_own(self, call: Call, ref: namespaces_pb2.NamespaceRef | None) -> NamespaceRecord | None:
         return call.record if ref is None else find_namespace(self._registry, ref)

@@ -123,6 +123,20 @@ def find_namespace(registry: Registry, ref: namespaces_pb2.NamespaceRef) -> Name
     raise bad_field("namespace", "must have an id or a name.")
 
 
+def describe(record: NamespaceRecord) -> str:
+    """Return a namespace as the target of an audit line."""
+    return f"namespace {record.id} {record.name}"
+
+
+def glimpse_message(record: NamespaceRecord) -> namespaces_pb2.Namespace:
+    """Return what somebody who may use a namespace, and no more, is shown of it."""
+    return namespaces_pb2.Namespace(
+        id=record.id,
+        name=record.name,
+        state=int(record.state),  # type: ignore[arg-type]  # an open enum takes its number
+    )
+
+
 def namespace_message(record: NamespaceRecord, ban: Ban | None) -> namespaces_pb2.Namespace:
     """Return a namespace as a message; ``ban`` is its ban when it has one."""
     message = namespaces_pb2.Namespace(

@@ -11,23 +11,36 @@ import contextlib
 import struct
 from collections.abc import Callable
 
-from prefixdb.catalog.entities import NamespaceRecord, NamespaceState, ReclaimPhase
-from prefixdb.catalog.names import check_labels, check_name, check_reason
+from prefixdb.catalog.entities import (
+    DEFAULT_NAMESPACE_ID,
+    GrantEffect,
+    MemberRecord,
+    NamespaceRecord,
+    NamespaceState,
+    ReclaimPhase,
+)
+from prefixdb.catalog.members import first_guardian
+from prefixdb.catalog.names import check_labels, check_member_name, check_name, check_reason
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import check_target
+from prefixdb.catalog.passwords import check_new_password
+from prefixdb.catalog.policy import Session, check_target, may_switch, sees_every_namespace
 from prefixdb.catalog.tokens import TokenAuthority
+from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import namespace_span
-from prefixdb.limits import BAN_GRACE_MS_MAX, NAMESPACE_ID_MAX
+from prefixdb.limits import BAN_GRACE_MS_MAX, GRANTS_PER_MEMBER_MAX, NAMESPACE_ID_MAX
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, Wire
+from prefixdb.service.hashing import Hashing
 from prefixdb.service.messages import (
     bad_field,
     check_mask,
     decode_page_token,
+    describe,
     duration_ms,
     encode_page_token,
     find_namespace,
+    glimpse_message,
     namespace_message,
     page_size,
     reclaim_message,
@@ -62,6 +75,8 @@ class Namespaces:
         store: for sizes.
         reports: the reclaimer.
         administration: the audit around acts.
+        hashing: for a first guardian's password.
+        clock: time of its record.
     """
 
     def __init__(
@@ -71,8 +86,13 @@ class Namespaces:
         store: Store,
         reports: ReclaimReports,
         administration: Administration,
+        *,
+        hashing: Hashing,
+        clock: Clock,
     ) -> None:
         self._registry = registry
+        self._hashing = hashing
+        self._clock = clock
         self._authority = authority
         self._store = store
         self._reports = reports
@@ -81,24 +101,33 @@ class Namespaces:
         reports.add_listener(self._notices.notify)
 
     async def CreateNamespace(self, call: Call, request: pb.CreateNamespaceRequest) -> pb.CreateNamespaceResponse:
-        """Create a namespace, with its first guardian's token when asked for."""
+        """Create a namespace, with its first guardian, as a member or as a token, when asked for."""
         name, labels = check_name(request.name), check_labels(request.labels)
         namespace_id = request.id if request.HasField("id") else None
         if namespace_id is not None and not 1 <= namespace_id <= NAMESPACE_ID_MAX:
             raise bad_field("id", "must be between 1 and 2^64-2.")
         ttl = request.guardian_token_ttl
         ttl_s = whole_seconds(ttl, "guardian_token_ttl") if request.HasField("guardian_token_ttl") else None
-        session = call.session
+        member = await self._first_guardian(request.guardian) if request.HasField("guardian") else None
+        session = call.refresh()
 
         def create() -> tuple[NamespaceRecord, str]:
             first = None if ttl_s is None else self._authority.prepare_guardian(ttl_s, session)
-            record = self._registry.create(name, namespace_id=namespace_id, labels=labels, first_token=first)
+            record = self._registry.create(
+                name, namespace_id=namespace_id, labels=labels, first_token=first, first_member=member
+            )
             return record, "" if first is None else self._authority.sign(first, record)
 
         async with self._administration.act(call, f"namespace {name}") as act:
             record, token = await asyncio.to_thread(create)
-            act.target = describe(record)
+            act.target = describe(record) + (f", guardian {member.name}" if member else "")
         return pb.CreateNamespaceResponse(namespace=self._message(record), guardian_token=token)
+
+    async def _first_guardian(self, asked: pb.FirstGuardian) -> MemberRecord:
+        """Return the member a namespace begins with, its password hashed."""
+        name, password = check_member_name(asked.name), check_new_password(asked.password)
+        hashed = await self._hashing.hash(password)
+        return first_guardian(name, hashed, self._clock.now_ms())
 
     async def GetNamespace(self, call: Call, request: pb.GetNamespaceRequest) -> pb.GetNamespaceResponse:
         """Show one namespace, the caller's own when none is named, with its approximate size."""
@@ -119,17 +148,52 @@ class Namespaces:
         return self._store.span_size(span, exact_rows_max=_ROWS_WALKED) if size.rows == _ROWS_GLANCED else size
 
     async def ListNamespaces(self, call: Call, request: pb.ListNamespacesRequest) -> pb.ListNamespacesResponse:
-        """Return a page of namespaces by id."""
+        """Return a page of namespaces by id: whole and all of them, or in brief those that the caller may use."""
         limit = page_size(request.page_size)
         position = decode_page_token(_PAGE_KIND, request.page_token)
         if position is not None and len(position) != _ID.size:
             raise bad_field("page_token", "is not a page token of this list.")
         after = None if position is None else int(_ID.unpack(position)[0])
-        records = self._registry.page(after, limit + 1, request.include_dropped)
+        if sees_every_namespace(call.session):
+            records = self._registry.page(after, limit + 1, request.include_dropped)
+            messages = [self._message(record) for record in records[:limit]]
+        else:
+            records = await asyncio.to_thread(self._usable, call.session, after, limit + 1)
+            messages = [glimpse_message(record) for record in records[:limit]]
         more = encode_page_token(_PAGE_KIND, _ID.pack(records[limit - 1].id)) if len(records) > limit else ""
-        return pb.ListNamespacesResponse(
-            namespaces=[self._message(record) for record in records[:limit]], next_page_token=more
-        )
+        return pb.ListNamespacesResponse(namespaces=messages, next_page_token=more)
+
+    def _usable(self, session: Session, after: int | None, count: int) -> list[NamespaceRecord]:
+        """Return up to ``count`` live namespaces above ``after`` that the session's holder may use, by id.
+
+        The work is bounded by what was said about the member, not by how many namespaces there are: its grants are
+        walked, and only one for all namespaces makes the namespaces themselves be walked, of which at most as many are
+        left out as there are denials. Blocks.
+        """
+        own = {session.namespace_id, session.home_id}
+        lowest = 0 if after is None else after + 1
+        grants = self._authority.identities.grants
+        if not (may_switch(session) and session.family and session.home_id == DEFAULT_NAMESPACE_ID):
+            return self._live(sorted(own), lowest)[:count]
+        usable = grants.usable(session.subject)
+        said = grants.page(session.subject, limit=GRANTS_PER_MEMBER_MAX)
+        if not any(grant.target is None and grant.effect is GrantEffect.ALLOW for grant in said):
+            named = {grant.target.namespace_id for grant in said if grant.target is not None}
+            return [record for record in self._live(sorted(own | named), lowest) if record.id in own or usable(record)][
+                :count
+            ]
+        found: list[NamespaceRecord] = []
+        while len(found) < count:
+            page = self._registry.page(after, count)
+            found += [record for record in page if record.id in own or usable(record)]
+            if len(page) < count:
+                break
+            after = page[-1].id
+        return found[:count]
+
+    def _live(self, ids: list[int], lowest: int) -> list[NamespaceRecord]:
+        records = (self._registry.get(namespace_id) for namespace_id in ids if namespace_id >= lowest)
+        return [record for record in records if record is not None and record.state.is_live]
 
     async def UpdateNamespace(self, call: Call, request: pb.UpdateNamespaceRequest) -> pb.UpdateNamespaceResponse:
         """Rename or relabel."""
@@ -214,11 +278,6 @@ class Namespaces:
 
     def _message(self, record: NamespaceRecord) -> pb.Namespace:
         return namespace_message(record, self._registry.ban_of(record.id))
-
-
-def describe(record: NamespaceRecord) -> str:
-    """Return a namespace as the target of an audit line."""
-    return f"namespace {record.id} {record.name}"
 
 
 def _known(record: NamespaceRecord | None) -> NamespaceRecord:
