@@ -17,24 +17,24 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from prefixdb import limits
 from prefixdb.catalog import schema
+from prefixdb.catalog.compact import sign
 from prefixdb.catalog.files import write_secret
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
+from prefixdb.errors import OutcomeUnknownError, Reason, error
 from prefixdb.records import encode_record
-from prefixdb.store.base import Absent, Commit, Mutation, Put, Store
+from prefixdb.store.base import Absent, Commit, Delete, Mutation, Put, Store
 from prefixdb.store.directory import sync_directory
 
 ALGORITHM = "EdDSA"
@@ -90,8 +90,7 @@ class Keyring:
         self._changes = threading.Lock()
         self._keys: Mapping[str, VerifyingKey] = MappingProxyType({})
         self._signing: tuple[str, Ed25519PrivateKey] | None = None
-        self._version = 0
-        self._jws = jwt.PyJWS(algorithms=[ALGORITHM])
+        self._listeners: list[Callable[[], None]] = []
         _prepare_directory(self._directory)
         self._load()
         if self._signing is None:
@@ -100,10 +99,9 @@ class Keyring:
     def __repr__(self) -> str:
         return f"Keyring({len(self._keys)} keys)"
 
-    @property
-    def version(self) -> int:
-        """A number that grows whenever the set of keys changes, within this process."""
-        return self._version
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Have ``listener()`` called after every change of the set of keys, in the thread of the change."""
+        self._listeners.append(listener)
 
     @property
     def signing_kid(self) -> str:
@@ -124,16 +122,7 @@ class Keyring:
     def sign(self, payload: bytes) -> str:
         """Return ``payload`` as a compact JWS with header ``{alg, kid, typ}``."""
         kid, private = self._signer()
-        return self._jws.encode(payload, private, algorithm=ALGORITHM, headers={"kid": kid, "typ": "JWT"})
-
-    def verify(self, token: str, key: VerifyingKey) -> bytes | None:
-        """Return the payload of a compact JWS when ``key`` signed it by its own algorithm, else None."""
-        try:
-            complete = self._jws.decode_complete(token, key.key, algorithms=[key.algorithm])
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            return None
-        payload: bytes = complete["payload"]
-        return payload
+        return sign(payload, private, ALGORITHM, kid)
 
     def rotate(self) -> str:
         """Make a new key that signs from now on and return its id; the old one verifies until its tokens are over.
@@ -158,16 +147,51 @@ class Keyring:
             retired = self._signing[0] if self._signing else None
             self._keys = MappingProxyType(keys)
             self._signing = (kid, private)
-            self._version += 1
         if retired is not None:
-            self._path(retired).unlink(missing_ok=True)
-            sync_directory(self._directory)
+            self._drop_file(retired)
+        self._announce()
         return kid
+
+    def remove(self, kid: str) -> None:
+        """Forget a key that no longer signs: whatever it signed is refused from now on. Blocks on disk and commit.
+
+        Raises:
+            NotFoundError: SIGNING_KEY_NOT_FOUND.
+            FailedPreconditionError: SIGNING_KEY_IN_USE, it signs new tokens.
+        """
+        with self._changes:
+            if kid not in self._keys:
+                raise error(Reason.SIGNING_KEY_NOT_FOUND)
+            if self._signing is not None and self._signing[0] == kid:
+                raise error(Reason.SIGNING_KEY_IN_USE)
+            self._forget(kid)
+        self._drop_file(kid)
+        self._announce()
+
+    def _forget(self, kid: str) -> None:
+        key = schema.signing_key_key(kid)
+        kept = MappingProxyType({name: other for name, other in self._keys.items() if name != kid})
+        try:
+            self._store.commit(Commit((Delete(key),)))
+        except OutcomeUnknownError:
+            if self._store.get(key) is None:  # What the store holds counts, for it will at the next start too.
+                self._keys = kept
+                self._announce()
+            raise
+        self._keys = kept
 
     def _signer(self) -> tuple[str, Ed25519PrivateKey]:
         if self._signing is None:
             raise error(Reason.INTERNAL, "There is no signing key.")
         return self._signing
+
+    def _announce(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _drop_file(self, kid: str) -> None:
+        self._path(kid).unlink(missing_ok=True)
+        sync_directory(self._directory)
 
     def _path(self, kid: str) -> Path:
         return self._directory / f"{kid}.pem"

@@ -1,93 +1,101 @@
-"""Tokens: issuing, admitting, listing and revoking them.
+"""Tokens: admitting them, and the one place through which they are issued, listed and revoked.
 
-A token names exactly one namespace and one issue of it (``ns``, ``inc``), a subject, and groups. Groups are names; what
-they permit is looked up when a session is made, so a changed group counts at once. The secret is in the answer to the
-issue and nowhere else: the store keeps a record without it, in the namespace the token is for.
+A token names exactly one namespace and one issue of it (``ns``, ``inc``) and a subject. What it permits is looked up
+when a session is made, so a changed group counts at once:
+
+    service token    groups and guardian from its claims (``catalog.issuing`` makes it)
+    of a login       those of the member's record now; of a guest those of the grant (``catalog.logintokens``)
+    foreign          groups from its claims, within what its issuer may give (``catalog.issuers``)
+    none at all      the anonymous session, where the operator has asked for it
 
 A token that a cluster guardian makes for a namespace that is not its own is minted: marked with the guardian's subject,
 an hour long at most, and whatever is issued with it is minted too and ends with it.
+
+Everything that can change a verdict moves a number in ``epochs`` once it is in force; a session made under the same
+number needs no new look.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 from prefixdb import limits
 from prefixdb.catalog import load, policy, schema
+from prefixdb.catalog.claims import Claims
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     Guardian,
+    LoginRecord,
+    MemberRecord,
     NamespaceRecord,
-    Rule,
     ServiceTokenRecord,
 )
+from prefixdb.catalog.epochs import Epochs
 from prefixdb.catalog.files import write_secret
+from prefixdb.catalog.identities import Identities
+from prefixdb.catalog.issuers import Issuers
+from prefixdb.catalog.issuing import ServiceTokens, TokenRequest
 from prefixdb.catalog.keyring import Keyring
-from prefixdb.catalog.names import check_group_names, check_subject
+from prefixdb.catalog.logintokens import LoginTokens, RefreshClaims, SignedToken
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import GUARDIANS_GROUP, Capability, IssueLimits, Session
+from prefixdb.catalog.policy import BUILTIN_GROUPS, GUARDIANS_GROUP, Capability, IssueLimits, Session
 from prefixdb.catalog.revocation import Revocations
 from prefixdb.catalog.schema import Tag
-from prefixdb.catalog.verification import Claims, RefusedError, encode_claims, read_token
+from prefixdb.catalog.verification import RefusedError, read_token
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import Span, system_span
-from prefixdb.store.base import Absent, Commit, Condition, Delete, Exists, Mutation, Store, VersionIs
+from prefixdb.errors import Reason, error
+from prefixdb.store.base import Commit, Store, VersionIs
 
 __all__ = [
     "Claims",
     "Keyring",
+    "RefreshClaims",
     "ServiceTokenRecord",
+    "SignedToken",
     "TokenAuthority",
     "TokenRequest",
     "ensure_guardian_token",
     "write_guardian_token",
 ]
 
+ANONYMOUS_SUBJECT = "anonymous"
 GUARDIAN_SUBJECT = "guardian"
 GUARDIAN_TOKEN_FILE = "guardian.token"  # a file name
 GUARDIAN_TOKEN_S = 365 * 24 * 3600
 """Lifetime of the first guardian's token. It has to last until the operator has made better ones."""
 
-_GUARD_TRIES_MAX = 20
+_NO_END_MS = 253_402_300_799_000
+"""The last second of the year 9999, which every way to write a time can express."""
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """What a guardian asks for.
-
-    groups: of the namespace, at most TOKEN_GROUPS_MAX.
-    ttl_s: lifetime in whole seconds; None for ACCESS_TOKEN_S, or less when the issuer may not give so much.
-    """
-
-    namespace_id: int
-    subject: str
-    groups: tuple[str, ...] = ()
-    guardian: Guardian = Guardian.NONE
-    ttl_s: int | None = None
 
 
 class TokenAuthority:
     """The only maker and judge of tokens. Thread-safe; what writes blocks on a commit, the rest reads memory but for
-    ``session`` and ``list``, which read a few rows."""
+    ``session`` and ``list``, which read a few rows.
 
-    def __init__(self, store: Store, clock: Clock, registry: Registry, keyring: Keyring) -> None:
-        self._store = store
+    Args:
+        store, clock, registry, keyring: of the data directory.
+        issuers: others whose tokens are accepted; None for none.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, registry: Registry, keyring: Keyring, issuers: Issuers | None = None
+    ) -> None:
         self._clock = clock
         self._registry = registry
         self._keyring = keyring
-        self._revocations = Revocations(store, clock, registry)
-
-    @property
-    def epoch(self) -> int:
-        """Grows with every revocation and change of keys. A session made under the same epoch needs no new check."""
-        return self._revocations.count + self._keyring.version
+        self._issuers = issuers
+        self.epochs = Epochs()
+        self._revocations = Revocations(store, clock, registry, self.epochs)
+        self.identities = Identities(store, clock, registry, self.epochs, self._revocations.revoke_with)
+        self._service_tokens = ServiceTokens(store, registry, clock, keyring, self._revocations)
+        self._login_tokens = LoginTokens(clock, keyring, self._revocations)
+        keyring.add_listener(lambda: self.epochs.move(None))
+        if issuers is not None:
+            issuers.add_listener(lambda: self.epochs.move(None))
 
     @property
     def keyring(self) -> Keyring:
@@ -95,68 +103,115 @@ class TokenAuthority:
         return self._keyring
 
     def add_listener(self, listener: Callable[[int | None], None]) -> None:
-        """Have ``listener(namespace_id)`` called after every revocation in force; None means all namespaces."""
-        self._revocations.add_listener(listener)
+        """Have ``listener`` called when sessions have to look again; see ``Epochs.add_listener``."""
+        self.epochs.add_listener(listener)
+
+    def epoch_of(self, admitted: Session | Claims) -> int:
+        """Return the number that moves when the session, or that of the claims, may have changed. Memory only.
+
+        What a cluster guardian minted hangs on the guardian in namespace 0, like a guest.
+        """
+        minted = admitted.minted if isinstance(admitted, Session) else bool(admitted.minted_by)
+        return self.epochs.of(admitted.namespace_id, guest=admitted.guest or minted)
 
     # --- admitting -------------------------------------------------------------------------------------------------
 
     def verify(self, token: str) -> Claims:
-        """Return the claims of a token that is good now.
+        """Return the claims of an access token that is good now.
 
         Raises:
-            UnauthenticatedError: TOKEN_INVALID for everything malformed, forged, from the future or for a namespace or
-                incarnation that is not, always the same message; TOKEN_EXPIRED and TOKEN_REVOKED only for a token that
-                was good once.
+            UnauthenticatedError: TOKEN_INVALID for everything malformed, forged, from the future, for a namespace or
+                incarnation that is not, or no access token, always the same message; TOKEN_EXPIRED and TOKEN_REVOKED
+                only for a token that was good once.
         """
-        now_ms = self._clock.now_ms()
-        try:
-            claims = read_token(token, self._keyring, now_ms)
-        except RefusedError as refused:
-            _log.debug("token refused: %s", refused)
-            raise error(Reason.TOKEN_INVALID) from None
-        record = self._registry.get(claims.namespace_id)
-        if record is None or record.incarnation != claims.incarnation:
-            _log.debug("token refused: namespace or incarnation")
+        return self._verify(token, refresh=False)
+
+    def read_refresh(self, token: str) -> RefreshClaims:
+        """Return what a refresh token says that is good now, as far as the token itself tells.
+
+        Raises:
+            UnauthenticatedError: as ``verify``; an access token is TOKEN_INVALID here.
+        """
+        claims = self._verify(token, refresh=True)
+        home = self._registry.get(claims.namespace_id)
+        if home is None:
             raise error(Reason.TOKEN_INVALID)
-        if now_ms >= (claims.expires_at_s + limits.TOKEN_LEEWAY_S) * 1000:
-            raise error(Reason.TOKEN_EXPIRED)
-        if self._revocations.is_revoked(claims.namespace_id, claims.subject, claims.jti, claims.revision):
-            raise error(Reason.TOKEN_REVOKED)
-        return claims
+        return RefreshClaims(home, claims.subject, claims.family, claims.jti)
 
     def session(self, claims: Claims) -> Session:
-        """Return the session of verified claims, its groups resolved to what they permit now.
+        """Return the session of verified claims, with what its subject may do now.
 
-        A group that no longer exists permits nothing. Reads one row for each group.
+        A group that no longer exists permits nothing. Reads a few rows.
+
+        Raises:
+            UnauthenticatedError: TOKEN_REVOKED, the login is over or the member is gone or disabled.
+            PermissionDeniedError: NOT_PERMITTED, a guest's grant is gone.
         """
+        standing = self.identities.standing(claims)
         return Session(
             namespace_id=claims.namespace_id,
             incarnation=claims.incarnation,
             subject=claims.subject,
             jti=claims.jti,
-            groups=claims.groups,
-            guardian=claims.guardian,
-            rules=self._rules(claims.namespace_id, claims.groups),
+            groups=standing.groups,
+            guardian=standing.guardian,
+            rules=standing.rules,
             issued_at_ms=claims.issued_at_s * 1000,
             expires_at_ms=claims.expires_at_s * 1000,
             minted=bool(claims.minted_by),
-            revision=claims.revision,
+            revision=claims.revision or 0,
+            family=claims.family,
+            guest=claims.guest,
+            privileges=standing.privileges,
         )
 
-    def still_valid(self, session: Session) -> bool:
-        """Return whether the session's token is still good: not expired, not revoked. Memory only."""
-        if self._clock.now_ms() >= session.expires_at_ms + limits.TOKEN_LEEWAY_S * 1000:
-            return False
-        return not self._is_revoked(session)
+    def anonymous_session(self, group: str) -> Session:
+        """Return the session of a caller without any token: in namespace 0, in one of its built-in groups."""
+        namespace = self._registry.get(DEFAULT_NAMESPACE_ID)
+        rules = {built_in.name: built_in.rules for built_in in BUILTIN_GROUPS}.get(group)
+        if namespace is None or rules is None or group == GUARDIANS_GROUP:
+            raise error(Reason.TOKEN_MISSING)
+        return Session(
+            namespace_id=namespace.id,
+            incarnation=namespace.incarnation,
+            subject=ANONYMOUS_SUBJECT,
+            jti="",
+            groups=(group,),
+            guardian=Guardian.NONE,
+            rules=rules,
+            issued_at_ms=self._clock.now_ms(),
+            expires_at_ms=_NO_END_MS,
+        )
 
-    def check_still_valid(self, session: Session) -> None:
-        """Return when ``still_valid``, else raise UnauthenticatedError TOKEN_EXPIRED or TOKEN_REVOKED."""
-        if self._is_revoked(session):
-            raise error(Reason.TOKEN_REVOKED)
-        if not self.still_valid(session):
+    def check_still_valid(self, claims: Claims) -> None:
+        """Return when a token of these claims, verified once, would still be. Memory only.
+
+        Raises:
+            UnauthenticatedError: TOKEN_INVALID, the key that verified it is gone, or its issuer may no longer make it;
+                TOKEN_EXPIRED, TOKEN_REVOKED.
+        """
+        record = self._registry.get(claims.namespace_id)
+        if record is None or record.incarnation != claims.incarnation or not self._is_vouched_for(claims, record):
+            _log.debug("token refused: namespace, incarnation, key or issuer")
+            raise error(Reason.TOKEN_INVALID)
+        if self._clock.now_ms() >= (claims.expires_at_s + limits.TOKEN_LEEWAY_S) * 1000:
             raise error(Reason.TOKEN_EXPIRED)
+        if self._revocations.is_revoked(claims):
+            raise error(Reason.TOKEN_REVOKED)
 
-    # --- issuing ---------------------------------------------------------------------------------------------------
+    # --- tokens of logins ------------------------------------------------------------------------------------------
+
+    def access_token(
+        self, login: LoginRecord, member: MemberRecord, home: NamespaceRecord, target: NamespaceRecord
+    ) -> SignedToken:
+        """Return an access token of the login for ``target``; see ``LoginTokens.access``."""
+        return self._login_tokens.access(login, member, home, target)
+
+    def refresh_token(self, login: LoginRecord, home: NamespaceRecord) -> SignedToken:
+        """Return the login's unspent refresh token; see ``LoginTokens.refresh``."""
+        return self._login_tokens.refresh(login, home)
+
+    # --- service tokens --------------------------------------------------------------------------------------------
 
     def issue(self, request: TokenRequest, by: Session) -> tuple[str, ServiceTokenRecord]:
         """Issue a token that the session may issue; policy decides, here.
@@ -170,13 +225,12 @@ class TokenAuthority:
         """
         known = self._registry.get(request.namespace_id) is not None
         bounds = policy.check_issue(by, request.namespace_id if known else None, request.guardian)
-        record = self._draft(request, bounds, by)
-        return self._issue(request.namespace_id, record)
+        return self._service_tokens.issue(request.namespace_id, self._service_tokens.draft(request, bounds, by))
 
     def issue_locally(self, request: TokenRequest) -> tuple[str, ServiceTokenRecord]:
         """Issue a token for the operator of the machine, who proves itself by owning the data directory."""
-        record = self._draft(request, IssueLimits(limits.SERVICE_TOKEN_S_MAX), None)
-        return self._issue(request.namespace_id, record)
+        draft = self._service_tokens.draft(request, IssueLimits(limits.SERVICE_TOKEN_S_MAX), None)
+        return self._service_tokens.issue(request.namespace_id, draft)
 
     def prepare_guardian(self, ttl_s: int, by: Session) -> ServiceTokenRecord:
         """Return the record of the first guardian's token of a namespace that is about to be created.
@@ -192,55 +246,28 @@ class TokenAuthority:
         request = TokenRequest(
             DEFAULT_NAMESPACE_ID, GUARDIAN_SUBJECT, (GUARDIANS_GROUP,), Guardian.NAMESPACE, ttl_s=ttl_s
         )
-        return self._draft(request, IssueLimits(limits.SERVICE_TOKEN_S_MAX), by)
+        return self._service_tokens.draft(request, IssueLimits(limits.SERVICE_TOKEN_S_MAX), by)
 
     def sign(self, record: ServiceTokenRecord, namespace: NamespaceRecord) -> str:
         """Return the token of a record that is in the namespace already."""
-        claims = Claims(
-            namespace_id=namespace.id,
-            incarnation=namespace.incarnation,
-            subject=record.subject,
-            jti=record.jti,
-            groups=record.groups,
-            guardian=record.guardian,
-            issued_at_s=record.issued_at_s,
-            expires_at_s=record.expires_at_s,
-            revision=record.revision,
-            minted_by=record.minted_by,
-        )
-        token = self._keyring.sign(encode_claims(claims))
-        if len(token) > limits.TOKEN_BYTES_MAX:
-            raise error(
-                Reason.BAD_FIELD,
-                f"The token would have {len(token)} bytes; the limit is {limits.TOKEN_BYTES_MAX}. Use fewer groups.",
-                metadata={"field": "groups"},
-            )
-        return token
-
-    # --- listing and revoking --------------------------------------------------------------------------------------
+        return self._service_tokens.sign(record, namespace)
 
     def list(self, namespace_id: int, after_jti: str = "", limit: int = 100) -> list[ServiceTokenRecord]:
         """Return up to ``limit`` service tokens that have not expired, by jti, those above ``after_jti``."""
-        whole = system_span(namespace_id, Tag.SERVICE_TOKEN)
-        start = schema.service_token_key(namespace_id, after_jti + "\0") if after_jti else whole.begin
-        if start >= whole.end:
-            return []
-        now_s = self._clock.now_ms() // 1000
-        rows = schema.rows_of(self._store, Span(start, whole.end))
-        records = (schema.decode_service_token(record_key.decode(), row) for record_key, row in rows)
-        live = (self._with_state(namespace_id, record) for record in records if record.expires_at_s > now_s)
-        return list(islice(live, limit))
+        return self._service_tokens.page(namespace_id, after_jti, limit)
+
+    # --- revoking --------------------------------------------------------------------------------------------------
 
     def revoke_jti(self, namespace_id: int, jti: str) -> None:
         """Revoke one service token (NotFoundError TOKEN_NOT_FOUND)."""
         self._revocations.revoke_jti(namespace_id, jti)
 
     def revoke_subject(self, namespace_id: int, subject: str) -> None:
-        """Revoke every token of the subject in the namespace issued until now."""
+        """Revoke every token issued until now of the subject that belongs to the namespace, its logins too."""
         self._revocations.revoke_subject(namespace_id, subject)
 
     def revoke_namespace(self, namespace_id: int) -> None:
-        """Revoke every token of the namespace issued until now."""
+        """Revoke every token of the namespace issued until now; for namespace 0 those of its guests elsewhere too."""
         self._revocations.revoke_namespace(namespace_id)
 
     def revoke_everyone(self) -> None:
@@ -249,97 +276,24 @@ class TokenAuthority:
 
     # --- private ---------------------------------------------------------------------------------------------------
 
-    def _is_revoked(self, session: Session) -> bool:
-        return self._revocations.is_revoked(session.namespace_id, session.subject, session.jti, session.revision)
-
-    def _rules(self, namespace_id: int, groups: Sequence[str]) -> tuple[Rule, ...]:
-        rows = self._store.get_many([schema.group_key(namespace_id, name) for name in groups])
-        rules: list[Rule] = []
-        for name, row in zip(groups, rows, strict=True):
-            if row is not None:
-                rules += schema.decode_group(name, row).rules
-        return tuple(dict.fromkeys(rules))
-
-    def _with_state(self, namespace_id: int, record: ServiceTokenRecord) -> ServiceTokenRecord:
-        dead = self._revocations.is_revoked(namespace_id, record.subject, record.jti, record.revision)
-        return replace(record, revoked=record.revoked or dead)
-
-    def _draft(self, request: TokenRequest, bounds: IssueLimits, by: Session | None) -> ServiceTokenRecord:
-        """Return the record of a token to be, all of it checked but for what only the commit can check."""
-        now_ms = self._clock.now_ms()
-        issued_at_s = now_ms // 1000
-        longest_s = bounds.ttl_s_max
-        if bounds.expires_at_ms_max:
-            longest_s = min(longest_s, bounds.expires_at_ms_max // 1000 - issued_at_s)
-        ttl_s = min(limits.ACCESS_TOKEN_S, longest_s) if request.ttl_s is None else request.ttl_s
-        if not 1 <= ttl_s <= longest_s:
-            raise _bad_lifetime(max(longest_s, 0), bounds)
-        return ServiceTokenRecord(
-            jti=secrets.token_hex(16),
-            subject=check_subject(request.subject),
-            groups=check_group_names(request.groups),
-            guardian=request.guardian,
-            issued_at_s=issued_at_s,
-            expires_at_s=issued_at_s + ttl_s,
-            issued_by=f"{by.subject}@{by.namespace_id}" if by else "operator",
-            minted_by=by.subject if by and bounds.minted else "",
-            revision=self._revocations.revision,
-        )
-
-    def _issue(self, namespace_id: int, draft: ServiceTokenRecord) -> tuple[str, ServiceTokenRecord]:
-        with self._revocations.changes:
-            record = replace(draft, revision=self._revocations.revision)
-            self._make_room(namespace_id)
-            for _ in range(_GUARD_TRIES_MAX):
-                namespace = self._registry.get(namespace_id)
-                if namespace is None:
-                    raise error(Reason.NAMESPACE_NOT_FOUND)
-                if not namespace.state.is_live:
-                    raise error(
-                        Reason.NAMESPACE_STATE, "The namespace was dropped.", metadata={"state": namespace.state.name}
-                    )
-                token = self.sign(record, namespace)
-                if self._write(namespace, record):
-                    return token, record
-        raise error(Reason.INTERNAL, "The namespace's record kept changing.")
-
-    def _write(self, namespace: NamespaceRecord, record: ServiceTokenRecord) -> bool:
-        """Commit the record if the namespace is unchanged and every group exists; False when it has changed."""
-        put = load.service_token_put(namespace.id, record)
-        groups: list[Condition] = [Exists(schema.group_key(namespace.id, name)) for name in record.groups]
-        commit = Commit((put,), (Absent(put.key),), (self._registry.guard(namespace), *groups))
-        result = self._store.commit(commit)
-        if result.failed_guard > 0:
-            raise error(Reason.GROUP_NOT_FOUND)
-        if result.failed_condition >= 0:
-            raise error(Reason.INTERNAL, "A random token id was drawn twice.")
-        return result.applied
-
-    def _make_room(self, namespace_id: int) -> None:
-        """Refuse when the namespace has too many service tokens, after forgetting those a watermark has killed.
-
-        Tokens revoked by jti stay until they expire: each still needs its tombstone.
-        """
-        limit = limits.SERVICE_TOKENS_PER_NAMESPACE_MAX
-        cursor = self._store.open_cursor(system_span(namespace_id, Tag.SERVICE_TOKEN), keys_only=True)
+    def _verify(self, token: str, *, refresh: bool) -> Claims:
         try:
-            if cursor.count(limit) < limit:
-                return
-        finally:
-            cursor.close()
-        dead: list[Mutation] = []
-        for record_key, row in schema.rows_of(self._store, system_span(namespace_id, Tag.SERVICE_TOKEN)):
-            record = schema.decode_service_token(record_key.decode(), row)
-            if not record.revoked and self._with_state(namespace_id, record).revoked:
-                dead.append(Delete(row.key))
-        namespace = self._registry.get(namespace_id)
-        guards: tuple[VersionIs, ...] = (self._registry.guard(namespace),) if namespace else ()
-        if not dead or not self._store.commit(Commit(tuple(dead), guards=guards)).applied:
-            raise error(
-                Reason.QUOTA_EXCEEDED,
-                f"The namespace has {limit} service tokens; wait for some to expire or revoke all of them.",
-                metadata={"used": str(limit), "limit": str(limit)},
-            )
+            claims = read_token(token, self._keyring, self._issuers, self._clock.now_ms())
+        except RefusedError as refused:
+            _log.debug("token refused: %s", refused)
+            raise error(Reason.TOKEN_INVALID) from None
+        if claims.refresh is not refresh:
+            _log.debug("token refused: access or refresh")
+            raise error(Reason.TOKEN_INVALID)
+        self.check_still_valid(claims)
+        return claims
+
+    def _is_vouched_for(self, claims: Claims, record: NamespaceRecord) -> bool:
+        """True while the key that verified the token is there and may speak for the namespace."""
+        if claims.issuer:
+            return self._issuers is not None and self._issuers.vouches(claims, record)
+        key = self._keyring.find(claims.kid)
+        return key is not None and key.public == claims.key_print
 
 
 def write_guardian_token(authority: TokenAuthority, data_dir: Path, *, ttl_s: int = GUARDIAN_TOKEN_S) -> Path:
@@ -372,14 +326,3 @@ def ensure_guardian_token(authority: TokenAuthority, store: Store, clock: Clock,
     if not store.commit(Commit((put,), guards=(VersionIs(key, row.version),))).applied:
         raise error(Reason.INTERNAL, "Another writer changed the catalog.")
     return path
-
-
-def _bad_lifetime(longest_s: int, bounds: IssueLimits) -> PrefixdbError:
-    """Return the refusal of a lifetime, with what makes the bound."""
-    why = "no token lives longer"
-    if bounds.expires_at_ms_max:
-        why = "what is issued with a cluster guardian's helping token ends with it"
-    elif bounds.minted:
-        why = "a cluster guardian's token for another namespace is for help; its own guardian issues lasting ones"
-    message = f"ttl must be between 1 and {longest_s} seconds: {why}."
-    return error(Reason.BAD_FIELD, message, metadata={"field": "ttl", "limit": str(longest_s)})

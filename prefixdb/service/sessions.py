@@ -1,20 +1,26 @@
 """Who is calling: from the ``authorization`` entry to an admitted session, verified once and cached.
 
-A cached session is believed only while three things are as they were when it was made: the authority's epoch (no
-revocation, no key change since), the namespace's record (no suspension, ban or new issue since) and the clock (not
-expired). Otherwise it is checked again, and its groups are resolved again. Nothing here ever invents a namespace: no
-token, no session.
+A cached session is believed only while three things are as they were when it was made: the epoch it depends on (no
+revocation, no change of its namespace's members and groups, nor of namespace 0's for a guest, nor of keys and issuers),
+the namespace's record (no suspension, ban or new issue since) and the clock (not expired). Otherwise it is checked
+again, and what it may do is looked up again.
+
+Nothing here ever invents a namespace: no token, no session. The one exception is asked for by the operator: with
+``anonymous`` a call that brings no entry at all is somebody of namespace 0. An entry that is there, however broken, is
+judged and never overlooked.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal
 
 from prefixdb.catalog.entities import NamespaceRecord
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import Access, Session, check_state
+from prefixdb.catalog.policy import READERS_GROUP, WRITERS_GROUP, Access, Session, check_state
 from prefixdb.catalog.tokens import Claims, TokenAuthority
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
@@ -23,17 +29,22 @@ from prefixdb.limits import SESSIONS_CACHED_MAX, TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
 _BEARER = "Bearer "
 _LEEWAY_MS = TOKEN_LEEWAY_S * 1000
 
+Anonymous = Literal["off", "reader", "writer"]
+"""What a call without any entry may do in namespace 0."""
+
+_ANONYMOUS_GROUPS: Mapping[str, str] = MappingProxyType({"reader": READERS_GROUP, "writer": WRITERS_GROUP})
+
 
 class Admission:
     """A token that was let in. Shared by all calls that carry the token; ``Sessions.refresh`` keeps it true.
 
-    claims: what the token said; the token itself is not kept.
+    claims: what the token said; the token itself is not kept. None for the anonymous.
     record: the namespace's record the session was last checked against.
     """
 
     __slots__ = ("claims", "epoch", "record", "session")
 
-    def __init__(self, claims: Claims, session: Session, record: NamespaceRecord, epoch: int) -> None:
+    def __init__(self, claims: Claims | None, session: Session, record: NamespaceRecord, epoch: int) -> None:
         self.claims = claims
         self.session = session
         self.record = record
@@ -43,20 +54,18 @@ class Admission:
         return "Admission(…)"
 
 
-def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the token of the one ``authorization`` entry.
+def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """Return the token of the one ``authorization`` entry, None when there is no such entry at all.
 
     Raises:
         UnauthenticatedError: TOKEN_MISSING unless there is exactly one entry of the form "Bearer TOKEN";
-            TOKEN_INVALID when the token is longer than any we issue.
+            TOKEN_INVALID when the token is longer than any we accept.
     """
-    found: str | bytes | None = None
-    for name, value in metadata:
-        if name == "authorization":
-            if found is not None:
-                raise error(Reason.TOKEN_MISSING)
-            found = value
-    if not isinstance(found, str) or not found.startswith(_BEARER):
+    entries = [value for name, value in metadata if name == "authorization"]
+    if not entries:
+        return None
+    found = entries[0]
+    if len(entries) > 1 or not isinstance(found, str) or not found.startswith(_BEARER):
         raise error(Reason.TOKEN_MISSING)
     token = found[len(_BEARER) :]
     if len(token) > TOKEN_BYTES_MAX:
@@ -71,13 +80,17 @@ class Sessions:
         authority: verifies tokens.
         registry: knows the namespaces.
         clock: for expiry.
+        anonymous: whether calls without any entry are let in, and as what.
     """
 
-    def __init__(self, authority: TokenAuthority, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self, authority: TokenAuthority, registry: Registry, clock: Clock, anonymous: Anonymous = "off"
+    ) -> None:
         self._authority = authority
         self._registry = registry
         self._clock = clock
         self._admitted: OrderedDict[bytes, Admission] = OrderedDict()
+        self._anonymous_group = None if anonymous == "off" else _ANONYMOUS_GROUPS[anonymous]
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -87,9 +100,11 @@ class Sessions:
 
         Raises:
             UnauthenticatedError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
-            PermissionDeniedError: NAMESPACE_SUSPENDED or NAMESPACE_BANNED.
+            PermissionDeniedError: NAMESPACE_SUSPENDED or NAMESPACE_BANNED; NOT_PERMITTED for a guest without a grant.
         """
         token = bearer_token(metadata)
+        if token is None:
+            return self._admit_anonymous()
         # The hash is the key, so that the cache's index holds nothing a memory dump could be searched for by value.
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         admission = self._admitted.get(key)
@@ -117,22 +132,37 @@ class Sessions:
         if self._clock.now_ms() >= session.expires_at_ms + _LEEWAY_MS:
             raise error(Reason.TOKEN_EXPIRED)
         record = self._registry.get(session.namespace_id)
-        epoch = self._authority.epoch
+        epoch = self._authority.epoch_of(session)
         if record is admission.record and epoch == admission.epoch:
             return session
         # Something changed. The state is looked at first: to a holder whose token was good a ban is told as a ban.
         check_state(record, session, Access.READ)
-        self._authority.check_still_valid(session)
-        if record is not None:  # check_state refuses None; this line is for the type checker and a broken policy.
+        if admission.claims is not None:
+            self._authority.check_still_valid(admission.claims)
             admission.session = self._authority.session(admission.claims)
+        if record is not None:  # check_state refuses None; this line is for the type checker and a broken policy.
             admission.record, admission.epoch = record, epoch
         return admission.session
 
     def _verify(self, token: str) -> Admission:
-        """Verify a token from scratch; the epoch is read first, so a revocation meanwhile is met at the next call."""
-        epoch = self._authority.epoch
+        """Verify a token from scratch.
+
+        Which epoch the session depends on is known from the claims only. What counts is therefore looked at once more
+        after the epoch was read: a change after that is met at the next call.
+        """
         claims = self._authority.verify(token)
-        session = self._authority.session(claims)
+        epoch = self._authority.epoch_of(claims)
+        self._authority.check_still_valid(claims)
+        return self._admission(claims, self._authority.session(claims), epoch)
+
+    def _admit_anonymous(self) -> Admission:
+        """Return the admission of a call that brings no entry; nothing of it is cached, for it costs nothing."""
+        if self._anonymous_group is None:
+            raise error(Reason.TOKEN_MISSING)
+        session = self._authority.anonymous_session(self._anonymous_group)
+        return self._admission(None, session, self._authority.epoch_of(session))
+
+    def _admission(self, claims: Claims | None, session: Session, epoch: int) -> Admission:
         record = self._registry.get(session.namespace_id)
         check_state(record, session, Access.READ)
         if record is None:  # As in ``refresh``.

@@ -123,7 +123,7 @@ def test_forgeries_are_refused_for_what_they_are_and_the_log_holds_nothing_of_th
             "groups",
             "group names",
             "guardian",
-            "sub",
+            "sub or mint",
             "json constant",
         },
     }
