@@ -88,12 +88,17 @@ def issue(
     return Issued(builder.sign(signer.key if signer else key, hashes.SHA256()), key)
 
 
-def secure_channel(address: str, authority: Issued, client: Issued | None = None) -> grpc.aio.Channel:
-    """Return a channel with a connection of its own."""
+def secure_channel(
+    address: str, authority: Issued, client: Issued | None = None, *, name: str | None = None
+) -> grpc.aio.Channel:
+    """Return a channel with a connection of its own; ``name`` is the server's when it is not in the address."""
     credentials = grpc.ssl_channel_credentials(
         authority.pem, client.key_pem if client else None, client.pem if client else None
     )
-    return grpc.aio.secure_channel(address, credentials, options=(("grpc.use_local_subchannel_pool", 1),))
+    options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
+    if name is not None:
+        options.append(("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 def shown_certificate(address: str) -> bytes:
