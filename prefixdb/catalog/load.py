@@ -13,11 +13,14 @@ from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     DEFAULT_NAMESPACE_NAME,
     Ban,
+    MemberRecord,
     NamespaceRecord,
     NamespaceState,
     ServiceTokenRecord,
 )
-from prefixdb.catalog.policy import BUILTIN_GROUPS
+from prefixdb.catalog.member_records import member_put
+from prefixdb.catalog.names import check_member_name
+from prefixdb.catalog.policy import BUILTIN_GROUPS, GUARDIANS_GROUP
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
@@ -78,6 +81,25 @@ def name_put(record: NamespaceRecord) -> Put:
 def group_puts(namespace_id: int) -> list[Put]:
     """Return the writes of the built-in groups."""
     return [Put(schema.group_key(namespace_id, group.name), schema.encode_group(group)) for group in BUILTIN_GROUPS]
+
+
+def first_puts(
+    namespace_id: int, token: ServiceTokenRecord | None = None, member: MemberRecord | None = None
+) -> list[Put]:
+    """Return the writes of what a namespace is created with: the built-in groups and its first guardian.
+
+    Raises:
+        ValueError: ``member`` is no ordinary guardian.
+    """
+    puts = group_puts(namespace_id)
+    if token is not None:
+        puts.append(service_token_put(namespace_id, token))
+    if member is not None:
+        check_member_name(member.name)
+        if member.groups != (GUARDIANS_GROUP,) or member.privileges or member.main_namespace:
+            raise ValueError("the first member of a namespace is a guardian and nothing else")
+        puts.append(member_put(namespace_id, member))
+    return puts
 
 
 def service_token_put(namespace_id: int, record: ServiceTokenRecord) -> Put:

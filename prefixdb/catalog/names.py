@@ -9,6 +9,7 @@ from prefixdb import limits
 from prefixdb.errors import Reason, error
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*", re.ASCII)
 
 
 def is_name(text: str) -> bool:
@@ -27,6 +28,22 @@ def check_name(text: str) -> str:
         raise error(
             Reason.BAD_NAME,
             f"A name has 1 to {limits.NAME_CHARS_MAX} characters: letters, digits and '._-', "
+            "the first a letter or digit.",
+        )
+    return text
+
+
+def is_member_name(text: str) -> bool:
+    """True for 1..128 ASCII letters, digits and ``._@+-`` of which the first is a letter or digit."""
+    return len(text) <= limits.NAME_CHARS_MAX and _MEMBER_NAME.fullmatch(text) is not None
+
+
+def check_member_name(text: str) -> str:
+    """Return ``text`` when it may name a member, else raise InvalidArgumentError BAD_NAME."""
+    if not is_member_name(text):
+        raise error(
+            Reason.BAD_NAME,
+            f"A member's name has 1 to {limits.NAME_CHARS_MAX} characters: letters, digits and '._@+-', "
             "the first a letter or digit.",
         )
     return text

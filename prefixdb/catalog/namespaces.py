@@ -29,6 +29,7 @@ from prefixdb.catalog.dropping import Change, state_error
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
     Ban,
+    MemberRecord,
     NamespaceRecord,
     NamespaceState,
     ReclaimReport,
@@ -127,6 +128,11 @@ class Registry:
         """
         return dropping.guard_of(record)
 
+    def settle(self) -> None:
+        """Return once every change that was committed before this call is visible in memory."""
+        with self._changes:
+            pass
+
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
         self._listeners.append(listener)
@@ -140,6 +146,7 @@ class Registry:
         namespace_id: int | None = None,
         labels: Mapping[str, str] | None = None,
         first_token: ServiceTokenRecord | None = None,
+        first_member: MemberRecord | None = None,
     ) -> NamespaceRecord:
         """Create a namespace with its built-in groups, in one commit.
 
@@ -148,6 +155,7 @@ class Registry:
             namespace_id: 1 .. NAMESPACE_ID_MAX; drawn at random when None.
             labels: for people and tools.
             first_token: record of the first guardian's token, written in the same commit.
+            first_member: the first guardian, see ``members.first_guardian``; written in the same commit.
 
         Raises:
             InvalidArgumentError: BAD_NAME, BAD_FIELD.
@@ -159,7 +167,7 @@ class Registry:
         with self._changing():
             self._check_name_free(name)
             chosen = self._draw_id() if namespace_id is None else self._check_id(namespace_id)
-            return self._create(chosen, name, checked_labels, first_token)
+            return self._create(chosen, name, checked_labels, load.first_puts(chosen, first_token, first_member))
 
     def update(
         self, namespace_id: int, *, name: str | None = None, labels: Mapping[str, str] | None = None
@@ -372,9 +380,7 @@ class Registry:
         self._show(written, change.ban)
         return written
 
-    def _create(
-        self, namespace_id: int, name: str, labels: dict[str, str], first_token: ServiceTokenRecord | None
-    ) -> NamespaceRecord:
+    def _create(self, namespace_id: int, name: str, labels: dict[str, str], content: list[Put]) -> NamespaceRecord:
         now_ms = self._clock.now_ms()
         old = self.get(namespace_id)
         key = schema.namespace_key(namespace_id)
@@ -384,10 +390,8 @@ class Registry:
             Put(key, schema.encode_namespace(record, creating=True)),
             load.name_put(record),
             Delete(schema.ban_key(namespace_id)),
-            *load.group_puts(namespace_id),
+            *content,
         ]
-        if first_token is not None:
-            writes.append(load.service_token_put(namespace_id, first_token))
         version = self._commit(namespace_id, Commit(tuple(writes), dropping.name_conditions(writes), guards))
         created = replace(record, incarnation=version, row_version=version)
         self._show(created, None)

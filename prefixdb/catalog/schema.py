@@ -22,8 +22,17 @@
     the namespace's own    0x21 SERVICE_TOKEN   jti ascii                subject, groups, guardian, issued_at_s,
                                                                          expires_at_s, issued_by, minted_by, revision,
                                                                          revoked
+    the namespace's own    0x22 MEMBER          name ascii               groups, password_hash, disabled,
+                                                                         created_at_ms, updated_at_ms,
+                                                                         password_changed_at_ms, privileges: [number],
+                                                                         main: [id, incarnation] | nil
+    namespace 0            0x23 GRANT           member ascii, 0x00,      incarnation, effect, groups, created_at_ms
+                                                id u64 (2^64-1: all)
+    the member's own       0x24 LOGIN           member ascii, 0x00,      refresh_jti, into: [id, incarnation],
+                                                family ascii             created_at_ms, expires_at_ms
 
-Tag 0x00 is the store's, 0x22 and up are free. The row that creates a namespace omits ``incarnation``: the version of
+Tag 0x00 is the store's, 0x25 and up are free. The keys and codecs of MEMBER, GRANT and LOGIN are in ``member_records``,
+those of all others here. The row that creates a namespace omits ``incarnation``: the version of
 its own commit is it, and nobody knows that number before the commit; every later rewrite carries it.
 
 What is about a namespace but must outlive or outrank it (its record, ban, report, revocations) lies in namespace 0, so
@@ -53,7 +62,7 @@ from prefixdb.catalog.entities import (
     Rule,
     ServiceTokenRecord,
 )
-from prefixdb.catalog.typed import ban_fields, namespace_fields
+from prefixdb.catalog.typed import ban_fields, group_fields, namespace_fields
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span, split_system_key, system_key, system_span
 from prefixdb.records import decode_record, encode_record
@@ -82,6 +91,9 @@ class Tag(enum.IntEnum):
     REVOKED_TOKEN = 0x08
     GROUP = 0x20
     SERVICE_TOKEN = 0x21
+    MEMBER = 0x22
+    GRANT = 0x23
+    LOGIN = 0x24
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------
@@ -105,7 +117,7 @@ def id_bytes(namespace_id: int) -> bytes:
 def split_id(record_key: bytes) -> tuple[int, bytes]:
     """Return (namespace id, rest) of a record key that starts with an id."""
     if len(record_key) < _ID.size:
-        raise _damaged()
+        raise damaged()
     return int(_ID.unpack_from(record_key)[0]), record_key[_ID.size :]
 
 
@@ -162,9 +174,44 @@ def rows_of(store: Store, span: Span, *, keys_only: bool = False) -> Iterator[tu
     try:
         while rows := cursor.fetch(_SCAN_ROWS, _SCAN_BYTES):
             for row in rows:
-                yield split_system_key(row.key)[2], row
+                yield record_key_of(row), row
     finally:
         cursor.close()
+
+
+def page_of(store: Store, whole: Span, after: bytes, limit: int) -> list[tuple[bytes, Row]]:
+    """Return (record key, row) of up to ``limit`` live records of a tag, in key order.
+
+    Args:
+        store: the store.
+        whole: the span of the records.
+        after: only those whose record keys are above this; empty for the first page.
+        limit: at least 1.
+    """
+    begin = RowKey(whole.begin[: len(system_key(0, 0))] + after + b"\0") if after else whole.begin
+    if begin >= whole.end:
+        return []
+    found: list[tuple[bytes, Row]] = []
+    cursor = store.open_cursor(Span(max(begin, whole.begin), whole.end))
+    try:
+        while len(found) < limit and (rows := cursor.fetch(limit - len(found), _SCAN_BYTES)):
+            found += [(record_key_of(row), row) for row in rows]
+    finally:
+        cursor.close()
+    return found
+
+
+def record_key_of(row: Row) -> bytes:
+    """Return the record key of a system row."""
+    return split_system_key(row.key)[2]
+
+
+def text_of(record_key: bytes) -> str:
+    """Return the text a record key, or a part of it, stands for."""
+    try:
+        return record_key.decode()
+    except UnicodeDecodeError:
+        raise damaged() from None
 
 
 def rows_by_id(store: Store, tag: Tag) -> Iterator[tuple[int, Row]]:
@@ -175,7 +222,7 @@ def rows_by_id(store: Store, tag: Tag) -> Iterator[tuple[int, Row]]:
         while rows := cursor.fetch(_SCAN_ROWS, _SCAN_BYTES):
             for row in rows:
                 if len(row.key) != head + _ID.size:
-                    raise _damaged()
+                    raise damaged()
                 yield int.from_bytes(row.key[head:]), row
     finally:
         cursor.close()
@@ -198,7 +245,7 @@ class Fields:
         """Return an integer field, 0 .. 2^64-1."""
         value = self._fields.get(name)
         if type(value) is not int or value < 0:  # bool is an int and never one here
-            raise _damaged()
+            raise damaged()
         return value
 
     def text(self, name: str) -> str:
@@ -217,17 +264,13 @@ class Fields:
         """Return a list of texts."""
         values = self._typed(name, list)
         if not all(type(value) is str for value in values):
-            raise _damaged()
+            raise damaged()
         return tuple(values)
-
-    def items(self, name: str) -> list[Any]:
-        """Return a list whose entries the caller checks."""
-        return self._typed(name, list)
 
     def _typed(self, name: str, kind: type[T]) -> T:
         value = self._fields.get(name)
         if not isinstance(value, kind):
-            raise _damaged()
+            raise damaged()
         return value
 
 
@@ -353,7 +396,7 @@ def encode_group(group: Group) -> bytes:
 
 def decode_group(name: str, row: Row) -> Group:
     """Return the group that a row describes."""
-    return Group(name, tuple(_rule(entry) for entry in Fields(row.payload).items("rules")))
+    return Group(name, tuple(Rule(*entry) for entry in group_fields(row.payload).rules))
 
 
 def encode_service_token(record: ServiceTokenRecord) -> bytes:
@@ -378,7 +421,7 @@ def decode_service_token(jti: str, row: Row) -> ServiceTokenRecord:
     fields = Fields(row.payload)
     guardian = fields.integer("guardian")
     if guardian not in Guardian._value2member_map_:
-        raise _damaged()
+        raise damaged()
     return ServiceTokenRecord(
         jti=jti,
         subject=fields.text("subject"),
@@ -393,16 +436,6 @@ def decode_service_token(jti: str, row: Row) -> ServiceTokenRecord:
     )
 
 
-def _rule(entry: Any) -> Rule:
-    if type(entry) is not list or len(entry) != 4:
-        raise _damaged()
-    database, prefix, read, write = entry
-    if not (database is None or type(database) is int) or type(prefix) is not bytes:
-        raise _damaged()
-    if type(read) is not bool or type(write) is not bool:
-        raise _damaged()
-    return Rule(database, prefix, read, write)
-
-
-def _damaged() -> Exception:
+def damaged() -> Exception:
+    """Return what is raised for a record that cannot be what it should be."""
     return error(Reason.CORRUPTION, "A system record has a missing, unknown or mistyped field.")
