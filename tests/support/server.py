@@ -19,7 +19,16 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prefixdb.catalog import schema
-from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, Group, Guardian, NamespaceRecord, Rule, ServiceTokenRecord
+from prefixdb.catalog.entities import (
+    DEFAULT_NAMESPACE_ID,
+    Group,
+    Guardian,
+    MemberRecord,
+    NamespaceRecord,
+    Rule,
+    ServiceTokenRecord,
+)
+from prefixdb.catalog.passwords import hash_password
 from prefixdb.catalog.tokens import TokenRequest
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError
@@ -28,29 +37,40 @@ from prefixdb.server.app import App
 from prefixdb.server.config import load_config
 from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import (
+    auth_pb2,
     auth_pb2_grpc,
     key_value_pb2_grpc,
     maintenance_pb2_grpc,
+    members_pb2_grpc,
+    namespaces_pb2,
     namespaces_pb2_grpc,
 )
 
 store_kind = "auto"
 """The store of servers started here; ``tests.support.server_stores`` says which."""
 
+PASSWORD = "correct horse battery staple"
+"""The password of members whose test does not care."""
+
 WAIT_S = 10.0
 """Longest wait for a condition that has to come true."""
 
 
 class Caller:
-    """The four services as one token's holder sees them; failures are raised as the errors they stand for."""
+    """The services as one token's holder sees them; failures are raised as the errors they stand for.
 
-    def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
+    tokens: what the login gave, for somebody who logged in.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, token: str | None, tokens: auth_pb2.Tokens | None = None) -> None:
         self.channel = channel
         self.token = token
+        self.tokens = tokens if tokens is not None else auth_pb2.Tokens()
         self.metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self.key_value: Any = key_value_pb2_grpc.KeyValueStub(channel)
         self.namespaces: Any = namespaces_pb2_grpc.NamespacesStub(channel)
         self.auth: Any = auth_pb2_grpc.AuthStub(channel)
+        self.members: Any = members_pb2_grpc.MembersStub(channel)
         self.maintenance: Any = maintenance_pb2_grpc.MaintenanceStub(channel)
 
     async def call(self, method: Any, request: Any, **options: Any) -> Any:
@@ -62,6 +82,16 @@ class Caller:
         with translated():
             return await method(request, metadata=self.metadata, timeout=options.pop("timeout", WAIT_S), **options)
 
+    async def exchanged(self, namespace: NamespaceRecord | int | str) -> Caller:
+        """Return the same member in another namespace."""
+        answer = await self.call(self.auth.Exchange, auth_pb2.ExchangeRequest(namespace=reference(namespace)))
+        return Caller(self.channel, answer.tokens.access_token, answer.tokens)
+
+    async def refreshed(self) -> Caller:
+        """Return the same member with the next pair of tokens."""
+        answer = await self.call(self.auth.Refresh, auth_pb2.RefreshRequest(refresh_token=self.tokens.refresh_token))
+        return Caller(self.channel, answer.tokens.access_token, answer.tokens)
+
     def get(self, request: Any) -> Any:
         """Start a Get."""
         return self.call(self.key_value.Get, request)
@@ -70,6 +100,13 @@ class Caller:
         """Read a server stream to its end."""
         with translated():
             return [page async for page in method(request, metadata=self.metadata, timeout=WAIT_S)]
+
+
+def reference(namespace: NamespaceRecord | int | str) -> namespaces_pb2.NamespaceRef:
+    """Return what names a namespace in a request."""
+    if isinstance(namespace, str):
+        return namespaces_pb2.NamespaceRef(name=namespace)
+    return namespaces_pb2.NamespaceRef(id=namespace if isinstance(namespace, int) else namespace.id)
 
 
 @contextlib.contextmanager
@@ -116,6 +153,44 @@ class RunningServer:
         """Return somebody with a new token for a namespace."""
         namespace_id = namespace if isinstance(namespace, int) else namespace.id
         return Caller(self.channel, self.token(namespace_id, **wishes))
+
+    def member(
+        self,
+        namespace: NamespaceRecord | int,
+        name: str,
+        password: str = PASSWORD,
+        groups: tuple[str, ...] = ("writers",),
+        **more: Any,
+    ) -> MemberRecord:
+        """Add a member, behind the server's back but for its catalog; an empty password for none."""
+        namespace_id = namespace if isinstance(namespace, int) else namespace.id
+        hashed = hash_password(password) if password else ""
+        return self.app.authority.identities.members.create(
+            namespace_id, name, password_hash=hashed, groups=groups, **more
+        )
+
+    async def login(
+        self,
+        user: str,
+        password: str = PASSWORD,
+        *,
+        home: NamespaceRecord | int | str | None = None,
+        into: NamespaceRecord | int | str | None = None,
+        channel: grpc.aio.Channel | None = None,
+    ) -> Caller:
+        """Log a member in over the wire and return it as a caller.
+
+        Raises:
+            PrefixdbError: why not.
+        """
+        caller = Caller(channel or self.channel, None)
+        request = auth_pb2.LoginRequest(user=user, password=password)
+        if home is not None:
+            request.namespace.CopyFrom(reference(home))
+        if into is not None:
+            request.into.CopyFrom(reference(into))
+        tokens = (await caller.call(caller.auth.Login, request)).tokens
+        return Caller(caller.channel, tokens.access_token, tokens)
 
     def nobody(self, token: str | None = None) -> Caller:
         """Return somebody without a token, or with this one."""
