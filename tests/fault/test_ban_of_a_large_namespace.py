@@ -13,13 +13,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import rocksdict
 
 from prefixdb.v1 import key_value_pb2 as pb
+from tests.support.raw_rows import raw_rows
+from tests.support.waiting import wait_for
 from tools.crash.tenants import Guardian, check_empty, check_refused, scan
 from tools.crash.workload import Findings, Tenant
 from tools.lab.files import files_with, incompressible
@@ -84,7 +84,7 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path,
         traffic = [Traffic(Rpc(server.address, channels_apart=True), tenant) for tenant in (below, above)]
         for thread in traffic:
             thread.start()
-        _until(lambda: all(len(thread.seconds) > 20 for thread in traffic))
+        wait_for(lambda: all(len(thread.seconds) > 20 for thread in traffic))
         begin = time.monotonic()
         guardian.ban(large, 0)
         ban_s = time.monotonic() - begin
@@ -93,7 +93,7 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path,
         begin = time.monotonic()
         proven = guardian.wait_reclaimed(large)
         reclaim_s = time.monotonic() - begin
-        _until(
+        wait_for(
             lambda: all(len(thread.seconds) > calls + 20 for thread, calls in zip(traffic, calls_at_ban, strict=True))
         )
         for thread in traffic:
@@ -125,8 +125,8 @@ def test_a_large_namespace_is_dropped_at_once_and_leaves_nothing(tmp_path: Path,
         assert guardian.wait_reclaimed(again)
         rpc.close()
         server.stop()
-    assert _rows_under(tmp_path / "data" / "db", LARGE_ID) == 0
-    assert _rows_under(tmp_path / "data" / "db", LARGE_ID + 1) > NEIGHBOUR_ROWS
+    assert raw_rows(tmp_path / "data" / "db", LARGE_ID) == 0
+    assert raw_rows(tmp_path / "data" / "db", LARGE_ID + 1) > NEIGHBOUR_ROWS
     assert _marked_files(tmp_path / "data", large) == []
     assert _marked_files(tmp_path / "data", above) != []
 
@@ -159,26 +159,3 @@ def _marked_files(directory: Path, tenant: Tenant) -> list[str]:
 def _table_bytes(directory: Path) -> int:
     """Return the bytes of the table files; logs are written ahead of need and say nothing about rows."""
     return sum(path.stat().st_size for path in (directory / "db").glob("*.sst"))
-
-
-def _rows_under(directory: Path, namespace_id: int) -> int:
-    """Count every row of a namespace's prefix in a closed database, with the bare engine: nothing is hidden."""
-    options = rocksdict.Options(raw_mode=True)
-    database = rocksdict.Rdict(str(directory), options, access_type=rocksdict.AccessType.read_only())
-    prefix, count = namespace_id.to_bytes(8, "big"), 0
-    walk = database.iter()
-    walk.seek(prefix)
-    while walk.valid() and bytes(walk.key()).startswith(prefix):
-        count += 1
-        walk.next()
-    walk.status()
-    del walk
-    database.close()
-    return count
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < limit, "the traffic of the others stands still"
-        time.sleep(0.01)

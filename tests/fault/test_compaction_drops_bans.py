@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-import rocksdict
 
 from prefixdb.keycodec import RowKey, data_key
 from prefixdb.store.base import Commit, Put, Store
@@ -25,6 +24,7 @@ from prefixdb.v1 import key_value_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 from tests.store.stores import STORES
 from tests.support.clocks import HeldClock
+from tests.support.raw_rows import raw_rows
 from tests.support.server import running
 
 BELOW, BANNED, ABOVE = 41, 42, 43
@@ -35,23 +35,6 @@ VALUE_BYTES = 1_000
 REPLACED_S_MAX = 60.0
 
 pytestmark = pytest.mark.skipif("native" not in STORES, reason="the native store is not built")
-
-
-def raw_rows(data_dir: Path, namespace_id: int) -> int:
-    """Count every row under a namespace's prefix in a closed directory."""
-    options = rocksdict.Options(raw_mode=True)
-    access = rocksdict.AccessType.read_only()
-    database = rocksdict.Rdict(str(data_dir / "db"), options, {"default": options}, access)
-    prefix, count = namespace_id.to_bytes(8, "big"), 0
-    walk = database.iter()
-    walk.seek(prefix)
-    while walk.valid() and bytes(walk.key()).startswith(prefix):
-        count += 1
-        walk.next()
-    walk.status()
-    del walk
-    database.close()
-    return count
 
 
 def tables(data_dir: Path) -> set[str]:
@@ -97,8 +80,8 @@ def test_the_engines_own_compactions_drop_a_published_namespace_and_nothing_else
         assert dropped.rows == 2 * ROWS
         assert dropped.bytes > 2 * ROWS * VALUE_BYTES
     store.close()
-    assert raw_rows(data_dir, BANNED) == (0 if banned else 2 * ROWS)
-    assert raw_rows(data_dir, BELOW) == raw_rows(data_dir, ABOVE) == 2 * ROWS
+    assert raw_rows(data_dir / "db", BANNED) == (0 if banned else 2 * ROWS)
+    assert raw_rows(data_dir / "db", BELOW) == raw_rows(data_dir / "db", ABOVE) == 2 * ROWS
 
 
 def test_a_file_that_no_compaction_touches_keeps_its_rows(tmp_path: Path) -> None:
@@ -110,7 +93,7 @@ def test_a_file_that_no_compaction_touches_keeps_its_rows(tmp_path: Path) -> Non
     before = tables(data_dir)
     store.close()
     assert before <= tables(data_dir)
-    assert raw_rows(data_dir, BANNED) == 2 * ROWS
+    assert raw_rows(data_dir / "db", BANNED) == 2 * ROWS
 
 
 def test_a_ban_over_the_wire_and_ordinary_puts_of_others_empty_the_namespace_on_disk(tmp_path: Path) -> None:
@@ -147,5 +130,5 @@ def test_a_ban_over_the_wire_and_ordinary_puts_of_others_empty_the_namespace_on_
                     await caller.call(caller.key_value.Write, request)
 
     asyncio.run(scenario())
-    assert raw_rows(data_dir, BANNED) == 0
-    assert raw_rows(data_dir, ABOVE) > 2 * ROWS
+    assert raw_rows(data_dir / "db", BANNED) == 0
+    assert raw_rows(data_dir / "db", ABOVE) > 2 * ROWS

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,15 @@ from prefixdb.errors import Reason
 from prefixdb.keycodec import RowKey, Span, data_key, namespace_span
 from prefixdb.limits import RANGE_TOMBSTONES_MAX
 from prefixdb.store.base import Commit, DeleteSpan, Put, ReclaimProgress, Store
-from prefixdb.store.engine import EngineOptions
-from prefixdb.store.rocksdict import RocksdictEngine
 from tests.store.stores import DURABLE
 from tests.support.clocks import HeldClock
 from tests.support.crash_image import open_store
+from tests.support.raw_rows import raw_rows
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif("native" not in DURABLE, reason="the native store is not built")
 
 BANNED, NEIGHBOUR = 500, 501
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -49,24 +41,6 @@ def fill(store: Store, namespace_id: int, count: int = 300, size: int = 200) -> 
     keys = [data_key(namespace_id, 0, b"row %05d" % number) for number in range(count)]
     store.commit_many([Commit((Put(key, os.urandom(size)),)) for key in keys])
     return keys
-
-
-def raw_rows(data_dir: Path, namespace_id: int) -> int:
-    """Count the prefix with rocksdict, which knows of no bans; the store is closed."""
-    engine = RocksdictEngine(data_dir / "db", EngineOptions(read_only=True))
-    try:
-        span = namespace_span(namespace_id)
-        handle = engine.iterate(span.end)
-        handle.iterator.seek(span.begin)
-        count = 0
-        while handle.iterator.valid():
-            count += 1
-            handle.iterator.next()
-        handle.iterator.status()
-        del handle
-        return count
-    finally:
-        engine.close()
 
 
 def walked(store: Store, namespace_id: int) -> int:
@@ -99,8 +73,8 @@ def test_ordinary_writes_and_their_compactions_alone_drop_a_banned_namespace(sto
     assert store.dropped(BANNED).bytes > 300 * 200
     assert store.dropped(NEIGHBOUR) == (0, 0)
     store.close()
-    assert raw_rows(tmp_path / "data", BANNED) == 0
-    assert raw_rows(tmp_path / "data", NEIGHBOUR) == len(keys)
+    assert raw_rows(tmp_path / "data" / "db", BANNED) == 0
+    assert raw_rows(tmp_path / "data" / "db", NEIGHBOUR) == len(keys)
 
 
 def test_without_publishing_nothing_is_dropped(store: Any, tmp_path: Path) -> None:
@@ -111,7 +85,7 @@ def test_without_publishing_nothing_is_dropped(store: Any, tmp_path: Path) -> No
     fill(store, NEIGHBOUR)
     store.compact()
     store.close()
-    assert [raw_rows(tmp_path / "data", each) for each in (BANNED, NEIGHBOUR)] == [300, 300]
+    assert [raw_rows(tmp_path / "data" / "db", each) for each in (BANNED, NEIGHBOUR)] == [300, 300]
 
 
 def test_open_cursors_keep_their_whole_view_over_publishing_and_compaction(store: Any) -> None:
@@ -150,7 +124,7 @@ def test_a_checkpoint_under_a_reclaim_is_whole_for_everybody_else(store: Any, tm
         opened = open_store(target, "native")
         assert walked(opened, NEIGHBOUR) == 300
         opened.close()
-    assert raw_rows(made[-1], BANNED) == 0
+    assert raw_rows(made[-1] / "db", BANNED) == 0
 
 
 def test_bans_are_published_to_an_engine_that_takes_the_place_of_a_broken_one(store: Any) -> None:
@@ -251,7 +225,7 @@ def test_rows_expire_from_the_disk_by_the_stores_own_clock(store: Any, tmp_path:
     store.compact()
     assert walked(store, NEIGHBOUR) == 0
     store.close()
-    assert raw_rows(tmp_path / "data", NEIGHBOUR) == 0
+    assert raw_rows(tmp_path / "data" / "db", NEIGHBOUR) == 0
 
 
 def test_the_housekeeper_tells_the_filter_the_time(store: Any) -> None:

@@ -10,8 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from prefixdb.keycodec import Span, data_key, namespace_span
 from prefixdb.limits import MIB
 from prefixdb.store.base import Commit, DeleteSpan, Put
 from tests.store.stores import DURABLE
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif("native" not in DURABLE, reason="the native store is not built")
 
@@ -46,13 +45,6 @@ def open_engine(directory: Path, **options: Any) -> Any:
 
 def put(number: int, size: int = 100) -> Commit:
     return Commit((Put(data_key(NS, 0, b"%06d" % number), os.urandom(size)),))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_cursors_dropped_by_other_threads_while_the_engine_closes(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ the store to have looked.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from prefixdb.limits import MIB
 from prefixdb.store import reserve
 from prefixdb.store.base import Commit, Delete, DeleteSpan, Put
 from tests.support.crash_image import NS, OpenStore, row_key, write_rows
+from tests.support.waiting import wait_for
 
 
 class Disk:
@@ -44,13 +44,6 @@ def store(open_store: OpenStore, disk: Disk, tmp_path: Path) -> Iterator[Any]:
     write_rows(opened, 0, 10)
     yield opened
     opened.close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def make_low(store: Any, disk: Disk) -> None:

@@ -29,13 +29,7 @@ from prefixdb.store.commit import BatchPlanner
 from prefixdb.store.engine import EngineOptions
 from tests.support.crash_image import NS, OpenStore, content, flip, open_store, row_key, write_rows
 from tests.support.faulty_engine import Faults
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.support.waiting import wait_for
 
 
 def tombstones(store: Store) -> int:
