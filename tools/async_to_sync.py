@@ -51,7 +51,7 @@ def formatted(path: Path, text: str) -> str:
     # Said outright, because a module that does not exist yet would be taken for somebody else's.
     own = ["--config", 'lint.isort.known-first-party=["prefixdb", "tests"]']
     for command in (
-        [*ruff, "check", "--quiet", "--select", "I,C416,SIM117", "--fix", "--unsafe-fixes", *own, *name],
+        [*ruff, "check", "--quiet", "--select", "I,C416,SIM117,UP028", "--fix", "--unsafe-fixes", *own, *name],
         [*ruff, "format", "--quiet", *name],
     ):
         done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT, check=False)

@@ -1,6 +1,6 @@
-"""Where the token comes from: a string, or a file that is read again when it changes.
+"""Where secrets come from: a string, or a file that is read again when it changes.
 
-A token is never part of a ``repr``, a message or a log line. Short-lived tokens need no code of the caller's: whoever
+A secret is never part of a ``repr``, a message or a log line. Short-lived tokens need no code of the caller's: whoever
 renews the file, the client notices by its time stamp, and looks once more before it gives up on TOKEN_EXPIRED.
 """
 
@@ -29,7 +29,7 @@ class TokenSource:
 
     def __init__(self, token: str | None = None, token_file: Path | None = None) -> None:
         self._file = token_file
-        self._token = _checked(token, "the argument") if token is not None else None
+        self._token = check_token(token, "the argument") if token is not None else None
         self._stamp: tuple[int, int] | None = None
         self._look_at = 0.0
 
@@ -71,12 +71,57 @@ class TokenSource:
             raise error(Reason.TOKEN_MISSING, f"The token file {file} is not text.") from None
         if text is not None:
             # Outside the try: our own error is a PermissionError, and so an OSError.
-            self._token = _checked(text, f"the file {file}")
+            self._token = check_token(text, f"the file {file}")
             self._stamp = stamp
         self._look_at = time.monotonic() + CHECK_INTERVAL_S
 
 
-def _checked(text: str, where: str) -> str:
+class Password:
+    """A password, from memory or from a file, which is read anew every time."""
+
+    def __init__(self, text: str | None, file: Path | None) -> None:
+        self._text = text
+        self._file = file
+        self._outdated: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Password(from {'memory' if self._file is None else 'file'})"
+
+    def __bool__(self) -> bool:
+        """True when there is one."""
+        return self._text is not None or self._file is not None
+
+    def read(self) -> str:
+        """Return the password: the first line of the file, without its line end.
+
+        Raises:
+            UnauthenticatedError: TOKEN_MISSING when the file cannot be read or is empty.
+        """
+        if self._file is None:
+            return self._text or ""
+        try:
+            with self._file.open(encoding="utf-8", newline="") as file:
+                line = file.readline()
+        except OSError as cause:
+            message = f"The password file {self._file} cannot be read: {cause.strerror or cause}."
+            raise error(Reason.TOKEN_MISSING, message) from cause
+        except UnicodeDecodeError:
+            # `from None`: the codec's error quotes the bytes of the file.
+            raise error(Reason.TOKEN_MISSING, f"The password file {self._file} is not text.") from None
+        password = line.removesuffix("\n").removesuffix("\r")
+        if not password:
+            raise error(Reason.TOKEN_MISSING, f"There is no password in the first line of {self._file}.")
+        if password == self._outdated and self._text is not None:
+            return self._text
+        return password
+
+    def replace(self, old: str, new: str) -> None:
+        """Note that the password was changed: a file that still has the old one is behind."""
+        if self:
+            self._outdated, self._text = old, new
+
+
+def check_token(text: str, where: str) -> str:
     """Return the token in ``text``, or refuse what cannot be one before it goes into a header."""
     token = text.strip()
     if not token:

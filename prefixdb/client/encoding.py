@@ -59,6 +59,22 @@ def encode_value(value: object) -> bytes:
     raise TypeError(f"A value is bytes, not {type(value).__name__}; {advice}.")
 
 
+def encode_password(password: object) -> str:
+    """Return a password as it travels; its length is the server's to judge.
+
+    Raises:
+        TypeError: it is no text.
+        InvalidArgumentError: BAD_FIELD when it is empty or has a lone surrogate.
+    """
+    if not isinstance(password, str):
+        raise TypeError(f"A password is text (str), not {type(password).__name__}.")
+    if not password:
+        raise error(Reason.BAD_FIELD, "The password is empty.")
+    if any("\ud800" <= char <= "\udfff" for char in password):
+        raise error(Reason.BAD_FIELD, "The password has a lone surrogate, which UTF-8 cannot hold.")
+    return password
+
+
 def ttl_to_ms(ttl: Lifetime | None) -> int:
     """Return a lifetime in whole milliseconds, rounded up; 0 for None, which is "for ever".
 

@@ -7,12 +7,17 @@ few that are safe to repeat are repeated by ``Connection.call_repeatable``, whic
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
+from prefixdb.errors import PrefixdbError
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 1.0
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -23,12 +28,14 @@ class Method(Generic[RequestT, ResponseT]):
     """One rpc: its path, its messages, and whether it changes anything.
 
     ``writes`` decides what a lost answer means: for a read "try again", for a write "look before you try again".
+    ``secret`` marks those whose message may hold a password or a refresh token: they never travel readable.
     """
 
     path: str
     request: type[RequestT]
     response: type[ResponseT]
     writes: bool = False
+    secret: bool = False
 
 
 _KV = "/prefixdb.v1.KeyValue/"
@@ -43,7 +50,9 @@ PIPELINE = Method(_KV + "Pipeline", key_value_pb2.PipelineRequest, key_value_pb2
 
 _NS = "/prefixdb.v1.Namespaces/"
 _ns = namespaces_pb2
-CREATE_NAMESPACE = Method(_NS + "CreateNamespace", _ns.CreateNamespaceRequest, _ns.CreateNamespaceResponse, writes=True)
+CREATE_NAMESPACE = Method(
+    _NS + "CreateNamespace", _ns.CreateNamespaceRequest, _ns.CreateNamespaceResponse, writes=True, secret=True
+)
 GET_NAMESPACE = Method(_NS + "GetNamespace", _ns.GetNamespaceRequest, _ns.GetNamespaceResponse)
 LIST_NAMESPACES = Method(_NS + "ListNamespaces", _ns.ListNamespacesRequest, _ns.ListNamespacesResponse)
 UPDATE_NAMESPACE = Method(_NS + "UpdateNamespace", _ns.UpdateNamespaceRequest, _ns.UpdateNamespaceResponse, writes=True)
@@ -57,16 +66,52 @@ RECLAIM_REPORT = Method(_NS + "ReclaimReport", _ns.ReclaimReportRequest, _ns.Rec
 WATCH_RECLAIM = Method(_NS + "WatchReclaim", _ns.WatchReclaimRequest, _ns.WatchReclaimResponse)
 
 _AUTH = "/prefixdb.v1.Auth/"
+LOGIN = Method(_AUTH + "Login", auth_pb2.LoginRequest, auth_pb2.LoginResponse, secret=True)
+"""A repeat logs in a second time and harms nothing, so it counts as a read."""
+REFRESH = Method(_AUTH + "Refresh", auth_pb2.RefreshRequest, auth_pb2.RefreshResponse, writes=True, secret=True)
+"""Never repeated when it may have arrived: a refresh token that comes twice ends its login."""
+EXCHANGE = Method(_AUTH + "Exchange", auth_pb2.ExchangeRequest, auth_pb2.ExchangeResponse)
+LOGOUT = Method(_AUTH + "Logout", auth_pb2.LogoutRequest, auth_pb2.LogoutResponse, writes=True, secret=True)
+CHANGE_PASSWORD = Method(
+    _AUTH + "ChangePassword",
+    auth_pb2.ChangePasswordRequest,
+    auth_pb2.ChangePasswordResponse,
+    writes=True,
+    secret=True,
+)
 WHO_AM_I = Method(_AUTH + "WhoAmI", auth_pb2.WhoAmIRequest, auth_pb2.WhoAmIResponse)
 ISSUE_TOKEN = Method(_AUTH + "IssueToken", auth_pb2.IssueTokenRequest, auth_pb2.IssueTokenResponse, writes=True)
 LIST_TOKENS = Method(_AUTH + "ListTokens", auth_pb2.ListTokensRequest, auth_pb2.ListTokensResponse)
 REVOKE_TOKENS = Method(_AUTH + "RevokeTokens", auth_pb2.RevokeTokensRequest, auth_pb2.RevokeTokensResponse, writes=True)
 LIST_KEYS = Method(_AUTH + "ListKeys", auth_pb2.ListKeysRequest, auth_pb2.ListKeysResponse)
 ROTATE_KEY = Method(_AUTH + "RotateKey", auth_pb2.RotateKeyRequest, auth_pb2.RotateKeyResponse, writes=True)
+REMOVE_KEY = Method(_AUTH + "RemoveKey", auth_pb2.RemoveKeyRequest, auth_pb2.RemoveKeyResponse, writes=True)
+
+_MEMBERS = "/prefixdb.v1.Members/"
+_mb = members_pb2
+CREATE_MEMBER = Method(
+    _MEMBERS + "CreateMember", _mb.CreateMemberRequest, _mb.CreateMemberResponse, writes=True, secret=True
+)
+GET_MEMBER = Method(_MEMBERS + "GetMember", _mb.GetMemberRequest, _mb.GetMemberResponse)
+LIST_MEMBERS = Method(_MEMBERS + "ListMembers", _mb.ListMembersRequest, _mb.ListMembersResponse)
+UPDATE_MEMBER = Method(_MEMBERS + "UpdateMember", _mb.UpdateMemberRequest, _mb.UpdateMemberResponse, writes=True)
+DELETE_MEMBER = Method(_MEMBERS + "DeleteMember", _mb.DeleteMemberRequest, _mb.DeleteMemberResponse, writes=True)
+SET_PASSWORD = Method(
+    _MEMBERS + "SetPassword", _mb.SetPasswordRequest, _mb.SetPasswordResponse, writes=True, secret=True
+)
+CREATE_GROUP = Method(_MEMBERS + "CreateGroup", _mb.CreateGroupRequest, _mb.CreateGroupResponse, writes=True)
+GET_GROUP = Method(_MEMBERS + "GetGroup", _mb.GetGroupRequest, _mb.GetGroupResponse)
+LIST_GROUPS = Method(_MEMBERS + "ListGroups", _mb.ListGroupsRequest, _mb.ListGroupsResponse)
+UPDATE_GROUP = Method(_MEMBERS + "UpdateGroup", _mb.UpdateGroupRequest, _mb.UpdateGroupResponse, writes=True)
+DELETE_GROUP = Method(_MEMBERS + "DeleteGroup", _mb.DeleteGroupRequest, _mb.DeleteGroupResponse, writes=True)
+SET_GRANT = Method(_MEMBERS + "SetGrant", _mb.SetGrantRequest, _mb.SetGrantResponse, writes=True)
+DELETE_GRANT = Method(_MEMBERS + "DeleteGrant", _mb.DeleteGrantRequest, _mb.DeleteGrantResponse, writes=True)
+LIST_GRANTS = Method(_MEMBERS + "ListGrants", _mb.ListGrantsRequest, _mb.ListGrantsResponse)
 
 _MAINTENANCE = "/prefixdb.v1.Maintenance/"
 STATUS = Method(_MAINTENANCE + "Status", maintenance_pb2.StatusRequest, maintenance_pb2.StatusResponse)
 COMPACT = Method(_MAINTENANCE + "Compact", maintenance_pb2.CompactRequest, maintenance_pb2.CompactResponse)
+READ_AUDIT = Method(_MAINTENANCE + "ReadAudit", maintenance_pb2.ReadAuditRequest, maintenance_pb2.ReadAuditResponse)
 
 HEALTH_CHECK_PATH = "/grpc.health.v1.Health/Check"
 """Standard health check. Its messages are one varint field, so no package is needed for them: see ``health_status``."""
@@ -84,6 +129,11 @@ RETRIED_BY_GRPC = (
     LIST_TOKENS,
     STATUS,
     LIST_KEYS,
+    GET_MEMBER,
+    LIST_MEMBERS,
+    GET_GROUP,
+    LIST_GROUPS,
+    LIST_GRANTS,
 )
 """Unary reads. Streams are not here: they resume where they were, which gRPC cannot do for them."""
 
@@ -101,6 +151,13 @@ def service_config(attempts: int) -> str:
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+
+
+def backoff_s(attempt: int, failure: PrefixdbError | None = None) -> float:
+    """Return how long to wait after the ``attempt``-th try: doubling, with jitter, at least what the server asked."""
+    wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
+    asked_ms = failure.retry_after_ms if failure is not None else None
+    return float(random.uniform(wait_s / 2, wait_s) + (asked_ms or 0) / 1000)
 
 
 def health_status(answer: bytes) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from prefixdb.client.encoding import check_database
+from prefixdb.client.encoding import check_database, encode_password
 from prefixdb.client.profiles import Profile, load_profile
 from prefixdb.errors import Reason, error
 
@@ -53,10 +53,18 @@ class ClientOptions:
         endpoint: ``host:port``, ``host`` (port 7311), ``[v6]:port`` or ``unix:/path``.
         token: the bearer token; prefer ``token_file``. Never shown in a repr.
         token_file: a file with the token, read again when it changes.
-        namespace: name or id the token is expected to be for; checked before the first call.
+        user: who logs in, with a password; the tokens then renew themselves.
+        password: of the user; prefer ``password_file``. Never shown in a repr.
+        password_file: a file whose first line is the password, read again for every login.
+        home: name or id of the namespace the user belongs to; None when that is ``namespace``, or namespace 0 when
+            that is None too.
+        credentials_file: a login that several processes share, as ``prefixdb login`` writes it. Together with a user
+            and a password the login is kept there, and begun anew when it has ended.
+        namespace: name or id of the namespace to work in. A login goes there, by a grant if need be; a token must be
+            for it, or belong to a login. Checked before the first call.
         database: numbered database that keys without one mean.
         tls: None for plaintext.
-        insecure: permit plaintext to an address that is not loopback: the token then travels readable.
+        insecure: permit plaintext to an address that is not loopback: tokens and passwords then travel readable.
         deadline_s: default deadline of a call, and of every page of a stream.
         read_attempts: how often a read is tried in all while the server is not available (1 .. 5).
         write_attempts: the same for writes whose condition makes a repeat safe.
@@ -67,6 +75,11 @@ class ClientOptions:
     endpoint: str = DEFAULT_ENDPOINT
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
+    home: int | str | None = None
+    credentials_file: Path | None = None
     namespace: int | str | None = None
     database: int = 0
     tls: TlsOptions | None = None
@@ -78,28 +91,60 @@ class ClientOptions:
     resume_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.token is not None and self.token_file is not None:
-            raise error(Reason.BAD_FIELD, "Give either a token or a token file, not both.")
-        if self.token_file is not None:
-            # A program without a type checker passes text here, as it may to ``connect``.
-            object.__setattr__(self, "token_file", Path(self.token_file))
+        for name in ("token_file", "password_file", "credentials_file"):
+            if getattr(self, name) is not None:
+                # A program without a type checker passes text here, as it may to ``connect``.
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        self._check_credentials()
         check_database(self.database)
         check_deadline(self.deadline_s)
         if min(self.read_attempts, self.write_attempts, self.transaction_attempts) < 1:
             raise error(Reason.BAD_FIELD, "A number of attempts is at least 1.")
         if not math.isfinite(self.resume_s) or self.resume_s < 0:
             raise error(Reason.BAD_FIELD, "resume_s is a number of seconds; 0 means that scans do not resume.")
-        if self.tls is None and not self.insecure and self.has_token and not is_local(self.endpoint):
+        if self.has_token or self.has_login:
+            self.check_private("the password or token" if self.has_login else "the token")
+
+    @property
+    def has_token(self) -> bool:
+        """True when calls will carry a token that the caller has."""
+        return self.token is not None or self.token_file is not None
+
+    @property
+    def has_login(self) -> bool:
+        """True when calls will carry a token of a login."""
+        return self.user is not None or self.credentials_file is not None
+
+    def check_private(self, what: str) -> None:
+        """Refuse to send a secret where others could read it.
+
+        Raises:
+            InvalidArgumentError: BAD_FIELD for plaintext to another machine that was not allowed.
+        """
+        if self.tls is None and not self.insecure and not is_local(self.endpoint):
             message = (
-                f"Without TLS the token would travel readable to {self.endpoint}. Use TLS (tls=, --tls-ca), or "
+                f"Without TLS {what} would travel readable to {self.endpoint}. Use TLS (tls=, --tls-ca), or "
                 "allow it on a network that is your own (insecure=True, --insecure)."
             )
             raise error(Reason.BAD_FIELD, message)
 
-    @property
-    def has_token(self) -> bool:
-        """True when calls will carry a token."""
-        return self.token is not None or self.token_file is not None
+    def _check_credentials(self) -> None:
+        """Refuse what does not fit together."""
+        if self.token is not None and self.token_file is not None:
+            raise error(Reason.BAD_FIELD, "Give either a token or a token file, not both.")
+        if self.has_token and self.has_login:
+            raise error(Reason.BAD_FIELD, "Give either a token or a login (user, credentials file), not both.")
+        if self.password is not None and self.password_file is not None:
+            raise error(Reason.BAD_FIELD, "Give either a password or a password file, not both.")
+        has_password = self.password is not None or self.password_file is not None
+        if has_password != (self.user is not None):
+            raise error(Reason.BAD_FIELD, "A login takes a user together with a password or a password file.")
+        if self.home is not None and self.user is None:
+            raise error(Reason.BAD_FIELD, "home says where a user belongs; give the user too.")
+        if self.user is not None and not self.user:
+            raise error(Reason.BAD_FIELD, "The name of the user is empty.")
+        if self.password is not None:
+            encode_password(self.password)
 
 
 def check_deadline(deadline_s: float) -> float:
@@ -116,6 +161,11 @@ def resolve_options(
     *,
     token: str | None = None,
     token_file: str | Path | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    password_file: str | Path | None = None,
+    home: int | str | None = None,
+    credentials_file: str | Path | None = None,
     profile: str | None = None,
     namespace: int | str | None = None,
     database: int | None = None,
@@ -130,18 +180,26 @@ def resolve_options(
         InvalidArgumentError: BAD_FIELD when the parts do not fit together.
     """
     base = load_profile(profile) if profile is not None else Profile()
-    own_token = token is not None or token_file is not None
-    file = Path(token_file).expanduser() if token_file is not None else None
+    own = any(given is not None for given in (token, token_file, user, credentials_file))
     return ClientOptions(
         endpoint=normal_endpoint(_first(endpoint, base.endpoint, DEFAULT_ENDPOINT)),
         token=token,
-        token_file=file if own_token else base.token_file,
-        namespace=namespace,
+        token_file=_path(token_file) if own else base.token_file,
+        user=user,
+        password=password,
+        password_file=_path(password_file),
+        home=home,
+        credentials_file=_path(credentials_file) if own else base.credentials_file,
+        namespace=namespace if namespace is not None else base.namespace,
         database=_first(database, base.database, 0),
         tls=tls if tls is not None else tls_of(base),
         insecure=_first(insecure, base.insecure, False),
         deadline_s=_first(deadline_s, base.timeout_s, DEFAULT_DEADLINE_S),
     )
+
+
+def _path(text: str | Path | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()
 
 
 def tls_of(profile: Profile) -> TlsOptions | None:

@@ -2,8 +2,9 @@
 
     $XDG_CONFIG_HOME/prefixdb/profiles.toml            current = "prod"   [profiles.prod] endpoint = "…"
     $XDG_CONFIG_HOME/prefixdb/credentials/prod.token   mode 0600, in a directory of mode 0700
+    $XDG_CONFIG_HOME/prefixdb/credentials/prod.login   the same: a login, see ``login_file``
 
-The configuration names a token file and never holds a token, so it can be shown to others. Writes replace the whole
+The configuration names these files and never holds a secret, so it can be shown to others. Writes replace the whole
 file atomically.
 """
 
@@ -20,13 +21,15 @@ from typing import Any
 from prefixdb.errors import Reason, error
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PATHS = ("token_file", "tls_ca", "tls_cert", "tls_key")
+_PATHS = ("token_file", "credentials_file", "tls_ca", "tls_cert", "tls_key")
 _KINDS: dict[str, tuple[type, ...]] = {
     "endpoint": (str,),
     "database": (int,),
     "insecure": (bool,),
     "timeout_s": (int, float),
     "token_file": (str,),
+    "credentials_file": (str,),
+    "namespace": (str, int),
     "tls_ca": (str,),
     "tls_cert": (str,),
     "tls_key": (str,),
@@ -35,10 +38,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Connection settings under a name; None where the profile is silent."""
+    """Connection settings under a name; None where the profile is silent.
+
+    credentials_file: a login that ``prefixdb login`` keeps there; instead of ``token_file``.
+    namespace: name (text) or id (number) of the namespace to work in.
+    """
 
     endpoint: str | None = None
     token_file: Path | None = None
+    credentials_file: Path | None = None
+    namespace: int | str | None = None
     database: int | None = None
     tls_ca: Path | None = None
     tls_cert: Path | None = None
@@ -70,6 +79,11 @@ def profiles_path() -> Path:
 def credentials_path(name: str) -> Path:
     """Return where the token of a profile is kept when the user gave none of his own files."""
     return config_dir() / "credentials" / f"{check_name(name)}.token"
+
+
+def login_path(name: str) -> Path:
+    """Return where the login of a profile is kept; see ``prefixdb.client.login_file``."""
+    return config_dir() / "credentials" / f"{check_name(name)}.login"
 
 
 def check_name(name: str) -> str:
@@ -135,12 +149,13 @@ def use_profile(name: str) -> None:
 
 
 def remove_profile(name: str) -> None:
-    """Remove a profile and its stored token. The token itself stays valid until it expires or is revoked."""
+    """Remove a profile, its stored token and its login. The tokens stay valid until they expire or are revoked."""
     load_profile(name)
     known = load_profiles()
     rest = {other: profile for other, profile in known.profiles.items() if other != name}
     _write(Profiles(None if known.current == name else known.current, rest))
     credentials_path(name).unlink(missing_ok=True)
+    login_path(name).unlink(missing_ok=True)
 
 
 def store_token(name: str, token: str) -> Path:
@@ -166,6 +181,16 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring a file's new name to the disk: syncing the file alone does not do that."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _profile(path: Path, name: str, table: Any) -> Profile:

@@ -1,12 +1,11 @@
 """One channel to one server: headers, deadlines, repeats, and gRPC's errors made ours.
 
-Every call of the client goes through here. A token that the server calls expired is read from its file again and the
-call is made once more: the server refused it before doing anything, so that is safe for writes too.
+Every call of the client goes through here. When the server does not take the token another one is looked for, and the
+call is made once more: it was refused before anything was done, so that is safe for writes too.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from typing import Any, Generic
@@ -15,28 +14,26 @@ import grpc
 
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
-from prefixdb.client.credentials import TokenSource
+from prefixdb.client.aio.access import AsyncAccess
+from prefixdb.client.encoding import encode_password
 from prefixdb.client.failures import closed, deadline_exceeded, in_doubt, translate
-from prefixdb.client.methods import Method, RequestT, ResponseT
+from prefixdb.client.methods import Method, RequestT, ResponseT, backoff_s
+from prefixdb.client.models import LoginInfo
 from prefixdb.client.options import ClientOptions
 from prefixdb.client.pending import repeat_in_doubt
-from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, UnavailableError, error
-from prefixdb.v1 import auth_pb2
-
-BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 1.0
+from prefixdb.clock import Clock, SystemClock
+from prefixdb.errors import PrefixdbError, UnauthenticatedError, UnavailableError
 
 
 class AsyncConnection:
-    """A channel and the token that goes with it. Shared by every view of a database."""
+    """A channel and the tokens that go with it. Shared by every view of a database."""
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(self, options: ClientOptions, clock: Clock | None = None) -> None:
         self.options = options
-        self._tokens = TokenSource(options.token, options.token_file)
+        self._access = AsyncAccess(options, self._send, clock or SystemClock())
         self._channel: wire.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._closed = False
-        self._admitted = options.namespace is None
         self._opening = threading.Lock()
 
     def __repr__(self) -> str:
@@ -44,8 +41,13 @@ class AsyncConnection:
         return f"AsyncConnection({self.options.endpoint}, {state})"
 
     async def close(self) -> None:
-        """Close the channel; open calls are cancelled. Calling it again is harmless."""
-        self._closed = True
+        """Close the channel; open calls are cancelled. Calling it again is harmless.
+
+        A login that was made with a password and is kept nowhere else ends: it could not be used again.
+        """
+        if not self._closed:
+            self._closed = True
+            await self._access.close()
         channel, self._channel = self._channel, None
         self._calls.clear()
         if channel is not None:
@@ -60,14 +62,13 @@ class AsyncConnection:
             PrefixdbError: of the class that the server's reason fixes.
         """
         timeout_s = self.options.deadline_s if deadline_s is None else deadline_s
-        if not self._admitted:
-            await self._check_namespace(timeout_s)
+        token = await self._token(timeout_s)
         try:
-            return await self._invoke(method, request, timeout_s)
+            return await self._send(method, request, timeout_s, token)
         except UnauthenticatedError:
-            if not self._tokens.reload():
+            if not await self._access.renew(token, timeout_s):
                 raise
-        return await self._invoke(method, request, timeout_s)
+        return await self._send(method, request, timeout_s, await self._token(timeout_s))
 
     async def call_repeatable(
         self, method: Method[RequestT, ResponseT], request: RequestT, *, deadline_s: float | None = None
@@ -98,17 +99,15 @@ class AsyncConnection:
 
     async def open_stream(self, method: Method[Any, ResponseT], request: Any) -> AsyncMessages[ResponseT]:
         """Start a server-streaming call."""
-        if not self._admitted:
-            await self._check_namespace(self.options.deadline_s)
-        call = wire.ResponseStream(self._open(), method, request, self._metadata())
-        return AsyncMessages(call, method, self.options.endpoint)
+        token = await self._token(self.options.deadline_s)
+        call = wire.ResponseStream(self._open(), method, request, _metadata(token))
+        return AsyncMessages(call, method, self.options.endpoint, token)
 
     async def open_duplex(self, method: Method[RequestT, ResponseT]) -> AsyncExchange[RequestT, ResponseT]:
         """Start a bidirectional call."""
-        if not self._admitted:
-            await self._check_namespace(self.options.deadline_s)
-        call = wire.Duplex(self._open(), method, self._metadata())
-        return AsyncExchange(call, method, self.options.endpoint)
+        token = await self._token(self.options.deadline_s)
+        call = wire.Duplex(self._open(), method, _metadata(token))
+        return AsyncExchange(call, method, self.options.endpoint, token)
 
     async def health(self, *, deadline_s: float | None = None) -> str:
         """Return the server's health, for example ``SERVING``; needs no token."""
@@ -119,19 +118,50 @@ class AsyncConnection:
             raise translate(cause, writes=False, deadline_s=timeout_s, endpoint=self.options.endpoint) from cause
         return methods.health_status(answer)
 
-    def reload_token(self) -> bool:
-        """Read the token file again; True when there is another token now."""
-        return self._tokens.reload()
+    async def token_is_current(self, token: str | None) -> bool:
+        """True while new calls carry ``token``; renews it first when it is time to."""
+        return await self._token(self.options.deadline_s) == token
 
-    async def _invoke(self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float) -> ResponseT:
+    async def renew(self, refused: str | None) -> bool:
+        """Look for another token than one that the server does not take; True when there is one."""
+        return await self._access.renew(refused, self.options.deadline_s)
+
+    async def login(self) -> LoginInfo:
+        """Log in now."""
+        self._check_open()
+        return await self._access.login(self.options.deadline_s)
+
+    async def logout(self, *, everywhere: bool) -> None:
+        """End the login."""
+        self._check_open()
+        await self._access.logout(everywhere, self.options.deadline_s)
+
+    async def change_password(self, old: str, new: str) -> None:
+        """Change the caller's own password."""
+        self._check_open()
+        await self._access.change_password(encode_password(old), encode_password(new), self.options.deadline_s)
+
+    async def _token(self, timeout_s: float) -> str | None:
+        self._check_open()
+        return await self._access.token(timeout_s)
+
+    async def _send(
+        self, method: Method[RequestT, ResponseT], request: RequestT, timeout_s: float, token: str | None
+    ) -> ResponseT:
+        if method.secret:
+            self.options.check_private("the password or token")
         invoke = self._calls.get(method.path)
         if invoke is None:
             invoke = self._calls[method.path] = wire.unary(self._open(), method)
         try:
-            answer: ResponseT = await invoke(request, timeout=timeout_s, metadata=self._metadata())
+            answer: ResponseT = await invoke(request, timeout=timeout_s, metadata=_metadata(token))
         except grpc.RpcError as cause:
             raise self._translate(cause, method, timeout_s) from cause
         return answer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
 
     def _translate(self, cause: grpc.RpcError, method: Method[Any, Any], timeout_s: float) -> PrefixdbError:
         if self._closed:
@@ -140,34 +170,28 @@ class AsyncConnection:
 
     def _open(self) -> wire.Channel:
         """Return the channel, opened on first use: asyncio's needs the running loop."""
-        if self._closed:
-            raise closed()
         with self._opening:
             if self._channel is None:
+                self._check_open()
                 self._channel = wire.open_channel(self.options)
             return self._channel
 
-    def _metadata(self) -> wire.Metadata:
-        if self._closed:
-            raise closed()
-        token = self._tokens.token()
-        return () if token is None else (("authorization", f"Bearer {token}"),)
 
-    async def _check_namespace(self, timeout_s: float) -> None:
-        """Refuse to go on when the token is for another namespace than the caller said."""
-        expected = self.options.namespace
-        identity = await self._invoke(methods.WHO_AM_I, auth_pb2.WhoAmIRequest(), timeout_s)
-        found = identity.namespace_id if isinstance(expected, int) else identity.namespace_name
-        if expected != found:
-            message = f"The token is for namespace {found!r}, not for {expected!r}; use a token of that namespace."
-            raise error(Reason.NOT_PERMITTED, message)
-        self._admitted = True
+def _metadata(token: str | None) -> wire.Metadata:
+    return () if token is None else (("authorization", f"Bearer {token}"),)
 
 
 class AsyncMessages(Generic[ResponseT]):
     """The messages of one streaming answer, with our errors."""
 
-    def __init__(self, call: wire.ResponseStream[ResponseT], method: Method[Any, ResponseT], endpoint: str) -> None:
+    def __init__(
+        self,
+        call: wire.ResponseStream[ResponseT],
+        method: Method[Any, ResponseT],
+        endpoint: str,
+        token: str | None,
+    ) -> None:
+        self.token = token
         self._call = call
         self._method = method
         self._endpoint = endpoint
@@ -197,8 +221,13 @@ class AsyncExchange(Generic[RequestT, ResponseT]):
     """One bidirectional call, with our errors."""
 
     def __init__(
-        self, call: wire.Duplex[RequestT, ResponseT], method: Method[RequestT, ResponseT], endpoint: str
+        self,
+        call: wire.Duplex[RequestT, ResponseT],
+        method: Method[RequestT, ResponseT],
+        endpoint: str,
+        token: str | None,
     ) -> None:
+        self.token = token
         self._call = call
         self._method = method
         self._endpoint = endpoint
@@ -228,10 +257,3 @@ class AsyncExchange(Generic[RequestT, ResponseT]):
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
         self._call.cancel()
-
-
-def backoff_s(attempt: int, failure: PrefixdbError | None = None) -> float:
-    """Return how long to wait after the ``attempt``-th try: doubling, with jitter, at least what the server asked."""
-    wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
-    asked_ms = failure.retry_after_ms if failure is not None else None
-    return float(random.uniform(wait_s / 2, wait_s) + (asked_ms or 0) / 1000)

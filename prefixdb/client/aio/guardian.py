@@ -1,4 +1,4 @@
-"""What guardians do: namespaces, tokens, the server as a whole."""
+"""What guardians do, by subject; here also tokens, keys and the server as a whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from google.protobuf.duration_pb2 import Duration
 
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
+from prefixdb.client.aio.audit import AsyncAudit
 from prefixdb.client.aio.connection import AsyncConnection
+from prefixdb.client.aio.grants import AsyncGrants
+from prefixdb.client.aio.groups import AsyncGroups
+from prefixdb.client.aio.members import AsyncMembers
 from prefixdb.client.aio.namespaces import AsyncNamespaces
 from prefixdb.client.credentials import TokenClaims, inspect_token
 from prefixdb.client.encoding import Lifetime, namespace_ref, ttl_to_ms
@@ -35,15 +39,23 @@ class AsyncGuardian:
 
     Attributes:
         namespaces: creates, lists, renames, suspends and bans namespaces.
+        members: creates, lists, changes and removes the members of the caller's own namespace.
+        groups: creates, lists, changes and removes its groups.
+        grants: lets members of namespace 0 use other namespaces, or keeps them out.
         tokens: issues, lists and revokes service tokens.
-        keys: lists and rotates the keys that sign tokens.
+        keys: lists, rotates and removes the keys that sign tokens.
+        audit: reads what administrators did.
         maintenance: status of the server, compaction.
     """
 
     def __init__(self, connection: AsyncConnection, deadline_s: float) -> None:
         self.namespaces = AsyncNamespaces(connection, deadline_s)
+        self.members = AsyncMembers(connection, deadline_s)
+        self.groups = AsyncGroups(connection, deadline_s)
+        self.grants = AsyncGrants(connection, deadline_s)
         self.tokens = AsyncTokens(connection, deadline_s)
         self.keys = AsyncKeys(connection, deadline_s)
+        self.audit = AsyncAudit(connection, deadline_s)
         self.maintenance = AsyncMaintenance(connection, deadline_s)
 
 
@@ -151,6 +163,16 @@ class AsyncKeys:
         request = auth_pb2.RotateKeyRequest()
         answer = await self._connection.call(methods.ROTATE_KEY, request, deadline_s=self._deadline_s)
         return signing_key_of(answer.key)
+
+    async def remove(self, kid: str) -> None:
+        """Forget a key that no longer signs: whatever it signed is refused from the next request on.
+
+        Raises:
+            NotFoundError: SIGNING_KEY_NOT_FOUND.
+            FailedPreconditionError: SIGNING_KEY_IN_USE for the key that signs; rotate first.
+        """
+        request = auth_pb2.RemoveKeyRequest(kid=kid)
+        await self._connection.call(methods.REMOVE_KEY, request, deadline_s=self._deadline_s)
 
 
 class AsyncMaintenance:

@@ -8,8 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
-from prefixdb.client.aio.connection import AsyncConnection, backoff_s
-from prefixdb.client.encoding import Lifetime, namespace_ref, ttl_to_ms
+from prefixdb.client.aio.connection import AsyncConnection
+from prefixdb.client.encoding import Lifetime, encode_password, namespace_ref, ttl_to_ms
+from prefixdb.client.methods import backoff_s
 from prefixdb.client.models import (
     CreatedNamespace,
     Namespace,
@@ -37,13 +38,25 @@ class AsyncNamespaces:
         id: int | None = None,
         labels: Mapping[str, str] | None = None,
         guardian_token_ttl: Lifetime | None = None,
+        guardian: tuple[str, str] | None = None,
     ) -> CreatedNamespace:
-        """Register a namespace; with ``guardian_token_ttl`` its first guardian's token comes along."""
+        """Register a namespace, with its first guardian when one is wanted, in one commit.
+
+        Args:
+            name: of the namespace.
+            id: its number; None to have one drawn.
+            labels: free text by name.
+            guardian_token_ttl: lifetime of a token for its first guardian, which comes with the answer.
+            guardian: name and password of its first guardian, who is a member and can log in at once.
+        """
         request = namespaces_pb2.CreateNamespaceRequest(
             name=name,
             id=id,
             labels=labels or {},
             guardian_token_ttl=None if guardian_token_ttl is None else _duration(guardian_token_ttl),
+            guardian=None
+            if guardian is None
+            else namespaces_pb2.FirstGuardian(name=guardian[0], password=encode_password(guardian[1])),
         )
         answer = await self._connection.call(methods.CREATE_NAMESPACE, request, deadline_s=self._deadline_s)
         return CreatedNamespace(namespace_of(answer.namespace), answer.guardian_token or None)
@@ -55,7 +68,10 @@ class AsyncNamespaces:
         return namespace_of(answer.namespace)
 
     async def list(self, *, include_dropped: bool = False) -> wire.Stream[Namespace]:
-        """Yield every namespace in the order of ids; banned and reclaimed ones on demand."""
+        """Yield the namespaces the caller may use in the order of ids, with name and state only.
+
+        Who administers namespaces sees every one of them whole, banned and reclaimed ones on demand.
+        """
         request = namespaces_pb2.ListNamespacesRequest(page_size=LIST_PAGE_ENTRIES_MAX, include_dropped=include_dropped)
         while True:
             page = await self._connection.call(methods.LIST_NAMESPACES, request, deadline_s=self._deadline_s)
@@ -129,19 +145,22 @@ class AsyncNamespaces:
         request = namespaces_pb2.WatchReclaimRequest(namespace=namespace_ref(namespace))
         attempt = 0
         while True:
-            messages = await self._connection.open_stream(methods.WATCH_RECLAIM, request)
+            messages = None
             try:
+                messages = await self._connection.open_stream(methods.WATCH_RECLAIM, request)
                 while (answer := await messages.receive(None)) is not None:
                     attempt = 0
                     yield report_of(answer.reclaim)
                 return
             except (UnavailableError, UnauthenticatedError) as failure:
                 attempt += 1
-                gone = isinstance(failure, UnauthenticatedError) and not self._connection.reload_token()
+                refused = isinstance(failure, UnauthenticatedError)
+                gone = refused and (messages is None or not await self._connection.renew(messages.token))
                 if gone or attempt > self._connection.options.resume_s:
                     raise
             finally:
-                messages.cancel()
+                if messages is not None:
+                    messages.cancel()
             await wire.sleep(backoff_s(attempt))
 
 

@@ -7,7 +7,7 @@ module of ``sync`` is generated from the one of the same name here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -24,6 +24,9 @@ Stream: TypeAlias = AsyncGenerator[T, None]
 """What methods that yield many things return; ``async for`` over it, ``aclose()`` to stop early."""
 
 sleep = asyncio.sleep
+Lock = asyncio.Lock
+_unfinished: set[asyncio.Task[Any]] = set()
+"""asyncio itself keeps only weak references to tasks."""
 _aio: Any = grpc.aio  # EOF is missing in its stubs.
 
 
@@ -50,6 +53,25 @@ async def call_bytes(channel: Channel, path: str, timeout_s: float) -> bytes:
     call = connected.unary_unary(path)
     answer: bytes = await call(b"", timeout=timeout_s)
     return answer
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for ``work``, which goes on to its end also when the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    _unfinished.add(task)
+    task.add_done_callback(_finished)
+    return await asyncio.shield(task)
+
+
+def _finished(task: asyncio.Task[Any]) -> None:
+    _unfinished.discard(task)
+    if not task.cancelled():
+        task.exception()  # Or asyncio logs the failure of a task whose caller has gone.
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that blocks."""
+    return await asyncio.to_thread(work, *arguments)
 
 
 async def close_channel(channel: Channel) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeVar, overload
 
 from prefixdb.client import methods
 from prefixdb.client.encoding import Key, Lifetime, check_database, key_range
-from prefixdb.client.models import Identity, Row, identity_of, row_of
+from prefixdb.client.models import Identity, LoginInfo, Row, identity_of, row_of
 from prefixdb.client.options import ClientOptions, TlsOptions, check_deadline, resolve_options
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.batch import Batch
@@ -180,6 +180,35 @@ class Database(KeyValue):
         request = auth_pb2.WhoAmIRequest()
         return identity_of(self._connection.call(methods.WHO_AM_I, request, deadline_s=self._deadline_s))
 
+    def login(self) -> LoginInfo:
+        """Log in now instead of with the first call, and anew if there was a login; kept in the credentials file.
+
+        Raises:
+            InvalidArgumentError: the client has no user and password.
+            UnauthenticatedError: BAD_CREDENTIALS.
+        """
+        return self._connection.login()
+
+    def logout(self, *, everywhere: bool = False) -> None:
+        """End the login, on the next request, with everything that came from it; the client is of no use then.
+
+        Args:
+            everywhere: end every login of the member.
+
+        Raises:
+            InvalidArgumentError: the client has a token and no login.
+        """
+        self._connection.logout(everywhere=everywhere)
+
+    def change_password(self, old: str, new: str) -> None:
+        """Set the caller's own password. Every login of the caller ends, but this client goes on with a new one.
+
+        Raises:
+            UnauthenticatedError: BAD_CREDENTIALS for a wrong old password.
+            InvalidArgumentError: the new one is too short or too long.
+        """
+        self._connection.change_password(old, new)
+
     def health(self) -> str:
         """Return the server's health, for example ``SERVING``; needs no token."""
         return self._connection.health(deadline_s=self._deadline_s)
@@ -209,6 +238,11 @@ def connect(
     *,
     token: str | None = None,
     token_file: str | Path | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    password_file: str | Path | None = None,
+    home: int | str | None = None,
+    credentials_file: str | Path | None = None,
     profile: str | None = None,
     namespace: int | str | None = None,
     database: int | None = None,
@@ -223,11 +257,18 @@ def connect(
         endpoint: ``host:port``, ``[v6]:port`` or ``unix:/path``; None for the profile's, or 127.0.0.1:7311.
         token: the token itself; better is ``token_file``.
         token_file: a file with the token, read again when it changes.
-        profile: name of a profile made with ``prefixdb profile set``; arguments win over it.
-        namespace: name or id the token must be for; anything else is refused before the first call.
+        user: who logs in; with a password. Its tokens renew themselves for as long as the client lives.
+        password: of the user; better is ``password_file``.
+        password_file: a file whose first line is the password.
+        home: name or id of the namespace the user belongs to; None when that is ``namespace``, or namespace 0 when
+            that is None too.
+        credentials_file: a login that several processes share, as ``prefixdb login`` writes it.
+        profile: name of a profile made with ``prefixdb profile set`` or ``prefixdb login``; arguments win over it.
+        namespace: name or id of the namespace to work in. With a login from namespace 0 it takes a grant; any other
+            token must be for it, which is checked before the first call.
         database: numbered database, 0 .. 65535.
         tls: certificates; None for plaintext, which only loopback and unix sockets permit.
-        insecure: permit plaintext elsewhere; the token then travels readable.
+        insecure: permit plaintext elsewhere; tokens and passwords then travel readable.
         deadline_s: longest time of one call, in seconds; 5 unless the profile says otherwise.
         options: everything at once, instead of all other arguments.
 
@@ -239,6 +280,11 @@ def connect(
             endpoint,
             token=token,
             token_file=token_file,
+            user=user,
+            password=password,
+            password_file=password_file,
+            home=home,
+            credentials_file=credentials_file,
             profile=profile,
             namespace=namespace,
             database=database,

@@ -1,5 +1,5 @@
 # Generated from prefixdb/client/aio/guardian.py by tools/async_to_sync.py; do not edit.
-"""What guardians do: namespaces, tokens, the server as a whole."""
+"""What guardians do, by subject; here also tokens, keys and the server as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from prefixdb.client.models import (
     status_of,
 )
 from prefixdb.client.sync import wire
+from prefixdb.client.sync.audit import Audit
 from prefixdb.client.sync.connection import Connection
+from prefixdb.client.sync.grants import Grants
+from prefixdb.client.sync.groups import Groups
+from prefixdb.client.sync.members import Members
 from prefixdb.client.sync.namespaces import Namespaces
 from prefixdb.errors import Reason, error
 from prefixdb.limits import LIST_PAGE_ENTRIES_MAX
@@ -36,15 +40,23 @@ class Guardian:
 
     Attributes:
         namespaces: creates, lists, renames, suspends and bans namespaces.
+        members: creates, lists, changes and removes the members of the caller's own namespace.
+        groups: creates, lists, changes and removes its groups.
+        grants: lets members of namespace 0 use other namespaces, or keeps them out.
         tokens: issues, lists and revokes service tokens.
-        keys: lists and rotates the keys that sign tokens.
+        keys: lists, rotates and removes the keys that sign tokens.
+        audit: reads what administrators did.
         maintenance: status of the server, compaction.
     """
 
     def __init__(self, connection: Connection, deadline_s: float) -> None:
         self.namespaces = Namespaces(connection, deadline_s)
+        self.members = Members(connection, deadline_s)
+        self.groups = Groups(connection, deadline_s)
+        self.grants = Grants(connection, deadline_s)
         self.tokens = Tokens(connection, deadline_s)
         self.keys = Keys(connection, deadline_s)
+        self.audit = Audit(connection, deadline_s)
         self.maintenance = Maintenance(connection, deadline_s)
 
 
@@ -152,6 +164,16 @@ class Keys:
         request = auth_pb2.RotateKeyRequest()
         answer = self._connection.call(methods.ROTATE_KEY, request, deadline_s=self._deadline_s)
         return signing_key_of(answer.key)
+
+    def remove(self, kid: str) -> None:
+        """Forget a key that no longer signs: whatever it signed is refused from the next request on.
+
+        Raises:
+            NotFoundError: SIGNING_KEY_NOT_FOUND.
+            FailedPreconditionError: SIGNING_KEY_IN_USE for the key that signs; rotate first.
+        """
+        request = auth_pb2.RemoveKeyRequest(kid=kid)
+        self._connection.call(methods.REMOVE_KEY, request, deadline_s=self._deadline_s)
 
 
 class Maintenance:

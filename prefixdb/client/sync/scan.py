@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 
 from prefixdb.client import methods
+from prefixdb.client.methods import backoff_s
 from prefixdb.client.sync import wire
-from prefixdb.client.sync.connection import Connection, backoff_s
+from prefixdb.client.sync.connection import Connection
 from prefixdb.errors import CancelledError, DeadlineExceededError, PrefixdbError, UnauthenticatedError, UnavailableError
 from prefixdb.v1 import key_value_pb2
 
@@ -30,13 +31,15 @@ def scan_pages(
     """
     left = request.limit or None
     attempt = 0
+    renewed = False
     alive_at = time.monotonic()
     while True:
         moved = False
-        messages = connection.open_stream(methods.SCAN, request)
+        messages = None
         try:
+            messages = connection.open_stream(methods.SCAN, request)
             while (page := messages.receive(deadline_s)) is not None:
-                attempt, moved = 0, True
+                attempt, moved, renewed = 0, True, False
                 if page.rows:
                     request.resume_after = page.rows[-1].key
                 if left is not None:
@@ -51,17 +54,21 @@ def scan_pages(
             attempt += 1
             wait_s = backoff_s(attempt, failure)
             out_of_time = time.monotonic() + wait_s > alive_at + connection.options.resume_s
-            if not resume or out_of_time or not _can_go_on(connection, failure, moved=moved):
+            if isinstance(failure, UnauthenticatedError):
+                # The token has ended, as it may in a long walk. One that is refused at once is not asked for again.
+                if messages is None or renewed or not resume or not connection.renew(messages.token):
+                    raise
+                renewed = True
+            elif not resume or out_of_time or not _can_go_on(failure, moved=moved):
                 raise
         finally:
-            messages.cancel()
+            if messages is not None:
+                messages.cancel()
         wire.sleep(wait_s)
 
 
-def _can_go_on(connection: Connection, failure: PrefixdbError, *, moved: bool) -> bool:
+def _can_go_on(failure: PrefixdbError, *, moved: bool) -> bool:
     """True when a new stream may succeed where this one failed; ``moved`` when this one had brought a page."""
-    if isinstance(failure, UnauthenticatedError):
-        return connection.reload_token()
     if isinstance(failure, DeadlineExceededError):
         # Our own wait for a page is over: the server is too slow. But when it was the server who cut the stream, we
         # were: it waits ten seconds for a consumer, then frees the snapshot. Whoever consumes may well take longer.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
@@ -24,6 +24,7 @@ Stream: TypeAlias = Generator[T, None, None]
 """What methods that yield many things return; iterate over it, ``close()`` to stop early."""
 
 sleep = time.sleep
+Lock = threading.Lock
 
 
 def open_channel(options: ClientOptions) -> Channel:
@@ -49,6 +50,16 @@ def call_bytes(channel: Channel, path: str, timeout_s: float) -> bytes:
     call = connected.unary_unary(path)
     answer: bytes = call(b"", timeout=timeout_s)
     return answer
+
+
+def finish(result: T) -> T:
+    """Return ``result``: a thread's work is not cancelled from outside."""
+    return result
+
+
+def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that blocks."""
+    return work(*arguments)
 
 
 def close_channel(channel: Channel) -> None:

@@ -1,0 +1,45 @@
+"""The audit: what administrators did, as the server wrote it down."""
+
+from __future__ import annotations
+
+from prefixdb.client import methods
+from prefixdb.client.aio import wire
+from prefixdb.client.aio.connection import AsyncConnection
+from prefixdb.errors import Reason, UnauthenticatedError, error
+from prefixdb.v1 import maintenance_pb2
+
+NEWEST_MAX = 2**32 - 1
+
+
+class AsyncAudit:
+    """Reads the audit. For cluster guardians and members with the privilege ``audit``."""
+
+    def __init__(self, connection: AsyncConnection, deadline_s: float) -> None:
+        self._connection = connection
+        self._deadline_s = deadline_s
+
+    async def read(self, newest: int = 0) -> wire.Stream[str]:
+        """Yield lines of the audit, oldest first: JSON objects as they are, so that their hashes can be checked.
+
+        Args:
+            newest: only the newest so many; 0 for all.
+        """
+        if not 0 <= newest <= NEWEST_MAX:
+            raise error(Reason.BAD_FIELD, "newest is a number of lines; 0 means all of them.")
+        request = maintenance_pb2.ReadAuditRequest(newest=newest)
+        begun = renewed = False
+        while True:
+            messages = await self._connection.open_stream(methods.READ_AUDIT, request)
+            try:
+                while (page := await messages.receive(self._deadline_s)) is not None:
+                    begun = True
+                    for line in page.lines:
+                        yield line
+                return
+            except UnauthenticatedError:
+                # A stream that has begun cannot go on in another one: lines may have come meanwhile.
+                if begun or renewed or not await self._connection.renew(messages.token):
+                    raise
+                renewed = True
+            finally:
+                messages.cancel()

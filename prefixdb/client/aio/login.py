@@ -1,0 +1,339 @@
+"""A login that renews itself: one change at a time among all threads, tasks and, with a file, processes.
+
+What to do next is decided by ``prefixdb.client.logins``; this module does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from prefixdb.client import methods
+from prefixdb.client.aio import wire
+from prefixdb.client.credentials import Password
+from prefixdb.client.encoding import namespace_ref
+from prefixdb.client.failures import in_doubt
+from prefixdb.client.login_file import LoginFile
+from prefixdb.client.logins import LoginState, LoginTokens, Step, tokens_of
+from prefixdb.client.methods import backoff_s
+from prefixdb.client.models import LoginInfo
+from prefixdb.client.options import ClientOptions
+from prefixdb.clock import Clock
+from prefixdb.errors import PrefixdbError, Reason, UnavailableError, error
+from prefixdb.v1 import auth_pb2
+
+REFRESH_DEADLINE_S = 10.0
+"""Least time for the answer to a refresh, whatever the deadline of the call that waits for it: a lost answer can cost
+the login."""
+
+GOODBYE_DEADLINE_S = 1.0
+"""Most time for ending a login when the client is closed."""
+
+LOCK_WAIT_S_MAX = 30.0
+"""Longest wait for another process that renews the same login."""
+
+LOCK_POLL_S = 0.02
+
+Send = Callable[..., Awaitable[Any]]
+"""``send(method, request, timeout_s, token)``: makes one call and returns its answer."""
+
+
+class AsyncLogin:
+    """The login of one client: in memory, or in a file that others use too."""
+
+    def __init__(self, options: ClientOptions, send: Send, clock: Clock) -> None:
+        self._options = options
+        self._send = send
+        self._clock = clock
+        self._password = Password(options.password, options.password_file)
+        self._refused_password: str | None = None
+        self._file = None if options.credentials_file is None else LoginFile(options.credentials_file)
+        self._seen: LoginTokens | None = None
+        self._state = LoginState(has_password=options.user is not None)
+        self._over = False
+        self._changing = wire.Lock()
+
+    def __repr__(self) -> str:
+        return f"AsyncLogin({self._state!r})"
+
+    @property
+    def place(self) -> int | None:
+        """The id of the namespace that the access token is for; None without one."""
+        tokens = self._state.tokens
+        return None if tokens is None else tokens.namespace_id
+
+    def ready(self) -> str | None:
+        """Return the access token when it is good for now, else None."""
+        return self._state.ready(self._now_s())
+
+    async def obtain(self, deadline_s: float, refused: str | None = None) -> str:
+        """Return an access token, renewed or after logging in when that is needed.
+
+        Args:
+            deadline_s: for each call that is made. Whoever waits may wait longer, see ``REFRESH_DEADLINE_S``.
+            refused: an access token that the server does not take.
+
+        Raises:
+            UnauthenticatedError: the login has ended and there is no password, or a wrong one.
+            UnavailableError: the server cannot be asked. What the token was wanted for was not sent.
+        """
+        return await wire.finish(self._obtain(deadline_s, refused))
+
+    async def login(self, deadline_s: float) -> LoginInfo:
+        """Log in, whether there is a login or not."""
+        if self._options.user is None:
+            raise error(Reason.BAD_FIELD, "To log in takes a user and a password: connect(user=, password_file=).")
+        return await wire.finish(self._login(deadline_s))
+
+    async def logout(self, everywhere: bool, deadline_s: float) -> None:
+        """End the login, and forget it."""
+        await wire.finish(self._logout(everywhere, deadline_s))
+
+    async def change_password(self, old: str, new: str, deadline_s: float) -> None:
+        """Change the member's password and go on with the login that comes of it."""
+        await wire.finish(self._change_password(old, new, deadline_s))
+
+    async def close(self) -> None:
+        """Wait for a renewal under way, and end a login that nobody else can use."""
+        async with self._changing:
+            tokens = self._state.tokens
+            if self._over or self._file is not None or tokens is None:
+                return
+            self._over = True
+            request = auth_pb2.LogoutRequest(refresh_token=tokens.refresh)
+            try:
+                await self._send(methods.LOGOUT, request, min(GOODBYE_DEADLINE_S, self._options.deadline_s), None)
+            except PrefixdbError:
+                # A courtesy to the member's list of logins. It ends by itself, and nobody has its tokens.
+                return
+
+    def _now_s(self) -> float:
+        return self._clock.now_ms() / 1000
+
+    async def _obtain(self, deadline_s: float, refused: str | None) -> str:
+        async with self._changing:
+            self._check_open()
+            if refused is not None:
+                self._state.refuse(refused)
+            if self._file is None:
+                return await self._settle(deadline_s)
+            self._look(self._file)
+            token = self._state.ready(self._now_s())
+            if token is not None:
+                return token
+            token = await self._lock(self._file)
+            try:
+                return token if token is not None else await self._settle(deadline_s)
+            finally:
+                self._file.unlock()
+
+    async def _login(self, deadline_s: float) -> LoginInfo:
+        async with self._changing:
+            self._over = False
+            self._state.allow_login()
+            if self._file is not None:
+                # Not looked into: whatever it has, damage or another's login, is replaced.
+                await self._lock(self._file, always=True, look=False)
+            try:
+                return (await self._log_in(deadline_s)).info
+            finally:
+                if self._file is not None:
+                    self._file.unlock()
+
+    async def _logout(self, everywhere: bool, deadline_s: float) -> bool:
+        """Log out; True when there was a login to end."""
+        async with self._changing:
+            self._check_open()
+            if self._file is not None:
+                await self._lock(self._file, always=True)
+            try:
+                if self._state.tokens is None and everywhere and self._password:
+                    # Only a login can say who it is whose logins shall end.
+                    await self._log_in(deadline_s)
+                tokens = self._state.tokens
+                if tokens is not None:
+                    request = auth_pb2.LogoutRequest(refresh_token=tokens.refresh, everywhere=everywhere)
+                    await self._send(methods.LOGOUT, request, deadline_s, None)
+                elif self._file is not None:
+                    raise self._state.ended(str(self._file.path))
+                if self._file is not None:
+                    self._file.remove()
+                self._seen = None
+                self._state.adopt(None)
+                self._over = True
+                return tokens is not None
+            finally:
+                if self._file is not None:
+                    self._file.unlock()
+
+    async def _change_password(self, old: str, new: str, deadline_s: float) -> LoginInfo:
+        async with self._changing:
+            self._check_open()
+            if self._file is not None:
+                await self._lock(self._file, always=True)
+            try:
+                access = await self._settle(deadline_s)
+                tokens = self._state.tokens
+                if tokens is None:
+                    raise AssertionError("a settled login has tokens")
+                await self._prepare()
+                request = auth_pb2.ChangePasswordRequest(old_password=old, new_password=new)
+                answer = await self._send(methods.CHANGE_PASSWORD, request, max(deadline_s, REFRESH_DEADLINE_S), access)
+                self._password.replace(old, new)
+                changed = self._tokens_of(answer.tokens, tokens)
+                await self._keep(changed)
+                return changed.info
+            finally:
+                if self._file is not None:
+                    self._file.unlock()
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise error(Reason.TOKEN_MISSING, "This client has logged out; log in, or connect again.")
+
+    async def _settle(self, deadline_s: float) -> str:
+        """Do what there is to do until there is an access token."""
+        while True:
+            step = self._state.step(self._now_s())
+            if step is Step.REFRESH:
+                await self._refresh(deadline_s)
+            elif step is Step.LOG_IN:
+                await self._log_in(deadline_s)
+            elif step is Step.USE and self._state.tokens is not None:
+                return self._state.tokens.access.text
+            else:
+                raise self._state.ended("memory" if self._file is None else str(self._file.path))
+
+    async def _refresh(self, deadline_s: float) -> None:
+        """Spend the refresh token on a new pair. What failed without doubt is tried again while there is no other."""
+        tokens = self._state.tokens
+        if tokens is None:
+            raise AssertionError("a refresh needs a login")
+        try:
+            await self._prepare()
+        except PrefixdbError:
+            # Nothing was spent. Maybe there is room again before the access token ends.
+            if self._state.postpone(self._now_s()):
+                return
+            raise
+        request = auth_pb2.RefreshRequest(refresh_token=tokens.refresh)
+        for attempt in range(1, self._options.read_attempts + 1):
+            try:
+                answer = await self._send(methods.REFRESH, request, max(deadline_s, REFRESH_DEADLINE_S), None)
+            except PrefixdbError as failure:
+                if self._state.refresh_failed(failure, self._now_s()):
+                    return
+                if attempt == self._options.read_attempts or in_doubt(failure) or not _is_passing(failure):
+                    raise _not_renewed(failure) from failure
+                wait_s = backoff_s(attempt, failure)
+            else:
+                await self._keep(self._tokens_of(answer.tokens, tokens))
+                return
+            await wire.sleep(wait_s)
+
+    async def _log_in(self, deadline_s: float) -> LoginTokens:
+        """Log in with the password, which can be repeated without harm."""
+        password = self._password.read()
+        if password != self._refused_password:
+            self._state.allow_login()
+        self._state.check_login(self._now_s())
+        request = self._login_request(password)
+        await self._prepare()
+        for attempt in range(1, self._options.read_attempts + 1):
+            try:
+                answer = await self._send(methods.LOGIN, request, deadline_s, None)
+            except PrefixdbError as failure:
+                self._refused_password = password
+                self._state.login_failed(failure, self._now_s())
+                if attempt == self._options.read_attempts or not _is_passing(failure):
+                    raise
+                wait_s = backoff_s(attempt, failure)
+            else:
+                user, home = self._options.user or "", self._home()
+                tokens = tokens_of(answer.tokens, user=user, home=home, now_s=self._now_s())
+                await self._keep(tokens)
+                return tokens
+            await wire.sleep(wait_s)
+        raise AssertionError("read_attempts is at least 1")
+
+    def _home(self) -> int | str | None:
+        return self._options.namespace if self._options.home is None else self._options.home
+
+    def _login_request(self, password: str) -> auth_pb2.LoginRequest:
+        home = self._home()
+        into = None if self._options.home is None else self._options.namespace
+        return auth_pb2.LoginRequest(
+            namespace=None if home is None else namespace_ref(home),
+            user=self._options.user,
+            password=password,
+            into=None if into is None else namespace_ref(into),
+        )
+
+    def _tokens_of(self, message: auth_pb2.Tokens, before: LoginTokens) -> LoginTokens:
+        return tokens_of(message, user=before.user, home=before.home, now_s=self._now_s())
+
+    async def _prepare(self) -> None:
+        if self._file is not None:
+            await wire.in_thread(self._file.prepare)
+
+    async def _keep(self, tokens: LoginTokens) -> None:
+        """Go on with new tokens, once they are where the next process will find them."""
+        if self._file is not None:
+            try:
+                await wire.in_thread(self._file.write, tokens)
+            except OSError as cause:
+                # The old ones are spent. Let at least this client go on, and say that nobody else can.
+                self._state.adopt(tokens)
+                message = f"The new login could not be kept in {self._file.path}: {cause.strerror or cause}."
+                raise error(Reason.TOKEN_MISSING, f"{message} Only this client has it.") from cause
+            self._seen = tokens
+        self._state.adopt(tokens)
+
+    async def _lock(self, file: LoginFile, *, always: bool = False, look: bool = True) -> str | None:
+        """Take the file's lock and, with ``look``, look into the file again.
+
+        Returns:
+            An access token when another process has renewed the login meanwhile; then, without ``always``, perhaps
+            without having the lock. None when the lock is ours and something is to do.
+        """
+        waits_until_s = self._now_s() + LOCK_WAIT_S_MAX
+        while True:
+            mine = file.try_lock()
+            try:
+                if look:
+                    self._look(file)
+            except BaseException:
+                file.unlock()
+                raise
+            token = self._state.ready(self._now_s())
+            if mine or (token is not None and not always):
+                return token
+            if self._now_s() >= waits_until_s:
+                message = f"Another process has been renewing the login in {file.path} for {LOCK_WAIT_S_MAX:g} s."
+                raise error(Reason.UNREACHABLE, f"{message} Nothing was sent.")
+            await wire.sleep(LOCK_POLL_S)
+
+    def _look(self, file: LoginFile) -> None:
+        """Take what the file has when it has changed: somebody renewed the login, began another one, or ended it."""
+        kept = file.read()
+        if kept == self._seen:
+            return
+        user, home = self._options.user, self._home()
+        if kept is not None and user is not None and (kept.user, kept.home) != (user, home):
+            message = f"The login in {file.path} is that of another user; name another file, or log out there first."
+            raise error(Reason.BAD_FIELD, message)
+        self._seen = kept
+        self._state.adopt(kept)
+
+
+def _is_passing(failure: PrefixdbError) -> bool:
+    """True for a failure that may be over when it is tried again in a moment."""
+    return isinstance(failure, UnavailableError)
+
+
+def _not_renewed(failure: PrefixdbError) -> PrefixdbError:
+    """Return the error of a call whose token could not be renewed: that call was not sent, whatever this one met."""
+    if not in_doubt(failure):
+        return failure
+    message = f"The login could not be renewed: {failure.message} The call itself was not sent."
+    return error(Reason.UNREACHABLE, message, metadata=failure.metadata)
