@@ -41,9 +41,10 @@ from prefixdb.catalog.policy import GUARDIANS_GROUP
 from prefixdb.catalog.room import count_rows, full
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.store.base import Delete, Exists, Mutation, Store
+from prefixdb.keycodec import RowKey
+from prefixdb.store.base import Delete, Exists, Mutation, Row, Store
 
-__all__ = ["Grants", "grant_deletes"]
+__all__ = ["Grants", "grant_deletes", "grants_about", "judge"]
 
 
 class Grants:
@@ -117,12 +118,7 @@ class Grants:
 
         Namespace 0 is never granted: its members are at home there. Whether the namespace is live is not looked at.
         """
-        if record.id == DEFAULT_NAMESPACE_ID:
-            return None
-        keys = [grant_key(member, record.id), grant_key(member, None)]
-        rows = self._store.get_many(keys)
-        said = [decode_grant(schema.record_key_of(row), row) for row in rows if row is not None]
-        return _verdict([grant for grant in said if _is_about(grant, record)])
+        return judge(record, self._store.get_many(grants_about(member, record.id)))
 
     def usable(self, member: str) -> Callable[[NamespaceRecord], bool]:
         """Return a function that tells whether ``decide`` would find a namespace covered, from all of the member's
@@ -163,6 +159,19 @@ class Grants:
         if not dead:
             raise full("grants and denials of the member", limit)
         return dead
+
+
+def grants_about(member: str, namespace_id: int) -> list[RowKey]:
+    """Return the keys of the two rows that decide about a member and a namespace, for ``judge``."""
+    return [grant_key(member, namespace_id), grant_key(member, None)]
+
+
+def judge(record: NamespaceRecord, rows: Sequence[Row | None]) -> tuple[str, ...] | None:
+    """Return the groups that the rows of ``grants_about`` give in the namespace; None when they do not cover it."""
+    if record.id == DEFAULT_NAMESPACE_ID:
+        return None
+    said = [decode_grant(schema.record_key_of(row), row) for row in rows if row is not None]
+    return _verdict([grant for grant in said if _is_about(grant, record)])
 
 
 def grant_deletes(store: Store, member: str) -> list[Mutation]:

@@ -18,7 +18,7 @@ from prefixdb.catalog import schema
 from prefixdb.catalog.entities import Group, Rule
 from prefixdb.catalog.guarded import Changes
 from prefixdb.catalog.member_records import decode_member, member_put, members_span
-from prefixdb.catalog.names import check_name
+from prefixdb.catalog.names import check_name, is_name
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import BUILTIN_GROUP_NAMES
 from prefixdb.catalog.room import Room
@@ -44,7 +44,9 @@ class Groups:
         self._room = Room(store, registry, Tag.GROUP, limits.GROUPS_PER_NAMESPACE_MAX, "groups")
 
     def get(self, namespace_id: int, name: str) -> Group | None:
-        """Return a group, or None."""
+        """Return a group, or None; any text may be asked for."""
+        if not is_name(name):
+            return None
         row = self._store.get(schema.group_key(namespace_id, name))
         return None if row is None else schema.decode_group(name, row)
 
@@ -123,7 +125,7 @@ class Groups:
         return writes
 
     def _known(self, namespace_id: int, name: str) -> Row:
-        row = self._store.get(schema.group_key(namespace_id, name))
+        row = self._store.get(schema.group_key(namespace_id, name)) if is_name(name) else None
         if row is None:
             raise error(Reason.GROUP_NOT_FOUND)
         return row

@@ -26,7 +26,7 @@ from prefixdb.catalog.entities import (
     Rule,
 )
 from prefixdb.catalog.epochs import Epochs
-from prefixdb.catalog.grants import Grants
+from prefixdb.catalog.grants import Grants, grants_about, judge
 from prefixdb.catalog.groups import Groups
 from prefixdb.catalog.guarded import Changes
 from prefixdb.catalog.logins import Logins
@@ -36,7 +36,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import GUARDIANS_GROUP
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.store.base import Store
+from prefixdb.store.base import Row, Store
 
 __all__ = ["Bearer", "Identities", "Standing"]
 
@@ -44,6 +44,7 @@ USABLE_NAMED_MAX = 100
 """Namespaces that a member whose main one is gone is told of."""
 
 _PAGE = 1_000
+_VIEWS_MAX = 20
 _OPEN = (NamespaceState.ACTIVE, NamespaceState.READ_ONLY)
 
 
@@ -121,27 +122,20 @@ class Identities:
         if not claims.family:
             rules = self.rules_of(claims.namespace_id, claims.groups)
             return Standing(claims.groups, claims.guardian, frozenset(), rules)
-        home_id = DEFAULT_NAMESPACE_ID if claims.guest else claims.namespace_id
-        member = self._logged_in(home_id, claims.subject, claims.family)
-        if claims.guest:
-            record = self._registry.get(claims.namespace_id)
-            granted = None if record is None else self.grants.decide(member.name, record)
-            if granted is None:
-                raise error(Reason.NOT_PERMITTED)
-            groups, guardian = granted, Guardian.NONE
-        else:
-            groups, guardian = member.groups, _guardian_of(home_id, member)
-        rules = self.rules_of(claims.namespace_id, groups)
-        return Standing(groups, guardian, frozenset(member.privileges), rules)
+        # Everything is taken from one view: somebody who was put out of a group before its rules were widened must not
+        # be seen in the old group with the new rules. Which groups to read is known only afterwards; the token says
+        # which they were when it was made, and if that is no longer so they are read again.
+        names = claims.groups
+        for _ in range(_VIEWS_MAX):
+            standing, names = self._look(claims, names)
+            if standing is not None:
+                return standing
+        raise error(Reason.INTERNAL, "The member's groups kept changing.")
 
     def rules_of(self, namespace_id: int, groups: Sequence[str]) -> tuple[Rule, ...]:
         """Return what groups of a namespace permit now, each rule once; a group that is not there permits nothing."""
         rows = self._store.get_many([schema.group_key(namespace_id, name) for name in groups])
-        rules: list[Rule] = []
-        for name, row in zip(groups, rows, strict=True):
-            if row is not None:
-                rules += schema.decode_group(name, row).rules
-        return tuple(dict.fromkeys(rules))
+        return _rules_of(zip(groups, rows, strict=True))
 
     def landing(
         self, member: MemberRecord, home: NamespaceRecord, into: NamespaceRecord | None = None
@@ -174,15 +168,43 @@ class Identities:
 
     # --- private ---------------------------------------------------------------------------------------------------
 
-    def _logged_in(self, home_id: int, name: str, family: str) -> MemberRecord:
-        keys = [login_key(home_id, name, family), member_key(home_id, name)]
-        login, row = self._store.get_many(keys)
-        if login is None or row is None:
+    def _look(self, claims: Bearer, expected: Sequence[str]) -> tuple[Standing | None, tuple[str, ...]]:
+        """Look once at all that makes the standing of a member who logged in.
+
+        Args:
+            claims: with a family.
+            expected: the groups whose rules are read along.
+
+        Returns:
+            The standing, None when other groups than those would be needed; and the member's groups.
+        """
+        home_id = DEFAULT_NAMESPACE_ID if claims.guest else claims.namespace_id
+        keys = [login_key(home_id, claims.subject, claims.family), member_key(home_id, claims.subject)]
+        if claims.guest:
+            keys += grants_about(claims.subject, claims.namespace_id)
+        facts = len(keys)
+        keys += [schema.group_key(claims.namespace_id, name) for name in expected]
+        rows = self._store.get_many(keys)
+        login, row = rows[:2]
+        member = decode_member(claims.subject, row) if row is not None else None
+        if login is None or member is None or member.disabled:
             raise error(Reason.TOKEN_REVOKED)
-        member = decode_member(name, row)
-        if member.disabled:
-            raise error(Reason.TOKEN_REVOKED)
-        return member
+        guardian, groups = _guardian_of(home_id, member), member.groups
+        if claims.guest:
+            guardian, groups = Guardian.NONE, self._granted(claims.namespace_id, rows[2:facts])
+        found = dict(zip(expected, rows[facts:], strict=True))
+        if not found.keys() >= set(groups):
+            return None, groups
+        rules = _rules_of((name, found[name]) for name in groups)
+        return Standing(groups, guardian, frozenset(member.privileges), rules), groups
+
+    def _granted(self, namespace_id: int, said: Sequence[Row | None]) -> tuple[str, ...]:
+        """Return the groups that a guest's grants give it in the namespace."""
+        record = self._registry.get(namespace_id)
+        groups = None if record is None else judge(record, said)
+        if groups is None:
+            raise error(Reason.NOT_PERMITTED)
+        return groups
 
     def _covers(self, member: str, record: NamespaceRecord) -> bool:
         return record.state.is_live and self.grants.decide(member, record) is not None
@@ -199,6 +221,15 @@ class Identities:
         while page := self._registry.page(after, _PAGE):
             yield from (record for record in page if record.state in _OPEN)
             after = page[-1].id
+
+
+def _rules_of(groups: Iterable[tuple[str, Row | None]]) -> tuple[Rule, ...]:
+    """Return the rules of groups, by name and row, each rule once; an absent group permits nothing."""
+    rules: list[Rule] = []
+    for name, row in groups:
+        if row is not None:
+            rules += schema.decode_group(name, row).rules
+    return tuple(dict.fromkeys(rules))
 
 
 def _guardian_of(home_id: int, member: MemberRecord) -> Guardian:
