@@ -18,13 +18,14 @@ import grpc
 from prefixdb import __version__
 from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.tokens import Keyring, TokenAuthority, ensure_guardian_token
+from prefixdb.catalog.recovery import ensure_first_guardian
+from prefixdb.catalog.tokens import Keyring, TokenAuthority
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.reclaim import Reclaimer
 from prefixdb.server import logs
 from prefixdb.server.alarms import Alarms, Look, keep_looking
-from prefixdb.server.audit import AuditFile
+from prefixdb.server.audit import AUDIT_FILE, AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.http import HttpServer, Page
 from prefixdb.server.lifecycle import run_until_signalled
@@ -66,8 +67,6 @@ from prefixdb.store.base import Store
 from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
 
 _LOG = logging.getLogger("prefixdb.server")
-
-AUDIT_FILE = "audit.jsonl"
 
 CUT_BEFORE_END_S = 1.0
 """Streams that still run are cut so long before the drain is over, so that their clients hear why."""
@@ -176,9 +175,13 @@ class App:
         )
         self.audit = await asyncio.to_thread(AuditFile, data_dir / AUDIT_FILE, self.clock)
         self._parts.push_async_callback(self.audit.close)
-        written = await asyncio.to_thread(ensure_guardian_token, self.authority, self.store, self.clock, data_dir)
-        if written is not None:
-            _LOG.warning("the first guardian's token is in %s; keep it safe", written)
+        made = await asyncio.to_thread(ensure_first_guardian, self.authority, self.store, self.clock, data_dir)
+        if made is not None:
+            _LOG.warning(
+                "the first guardian's password is in %s and a token of the same name in %s; keep both safe",
+                made.password,
+                made.token,
+            )
 
     def _build_services(self) -> None:
         """Sessions, streams, the services behind the gate, and the reclaimer."""

@@ -35,6 +35,9 @@ from prefixdb.service.ports import AuditEntry
 
 _LOG = logging.getLogger("prefixdb.audit")
 
+AUDIT_FILE = "audit.jsonl"
+"""Its name in the data directory."""
+
 GENESIS = "0" * 64
 """``prev`` of the first line."""
 
