@@ -1,4 +1,4 @@
-"""Kinds of arguments: durations, namespaces, labels, and files that hold secrets."""
+"""Kinds of arguments: durations, namespaces, labels, privileges, and files that hold secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from prefixdb.cli.settings import parse_duration_s
+from prefixdb.cli.settings import parse_duration_s, parse_namespace
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions of click
@@ -33,13 +33,12 @@ class NamespaceType(click.ParamType):  # type: ignore[type-arg]  # generic only 
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the id as a number or the name as text."""
-        text = str(value)
-        if not text.startswith("id:"):
-            return text
-        digits = text[3:]
-        if not digits.isascii() or not digits.isdigit() or int(digits) >= 2**64 - 1:
-            self.fail(f"{text!r} is no namespace id; write id: and a number below 2^64-1.", param, ctx)
-        return int(digits)
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_namespace(str(value))
+        except ValueError as failure:
+            self.fail(str(failure), param, ctx)
 
 
 class LabelType(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions of click
@@ -60,6 +59,7 @@ class LabelType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 DURATION = DurationType()
 NAMESPACE = NamespaceType()
 LABEL = LabelType()
+PRIVILEGE = click.Choice(["namespaces.use", "namespaces.edit", "audit"])
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -95,6 +95,11 @@ def read_stdin_bytes() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def read_stdin_line() -> bytes:
+    """Return the next line of standard input as it is; the rest stays for whoever reads next."""
+    return sys.stdin.buffer.readline()
+
+
 def read_secret_line() -> str:
-    """Return the first line of standard input; the rest stays for whoever reads next."""
-    return sys.stdin.buffer.readline().decode("utf-8", "replace").strip()
+    """Return the next line of standard input as a token: text without the space around it."""
+    return read_stdin_line().decode("utf-8", "replace").strip()

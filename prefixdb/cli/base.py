@@ -27,10 +27,14 @@ def given_flags(context: click.Context) -> dict[str, Any]:
 
 def _note(context: click.Context, parameter: click.Parameter, value: object) -> object:
     """Keep a global flag's value if it was really given."""
-    name = parameter.name or ""
-    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-        given_flags(context)[name] = value
+    if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        given_flags(context)[_flag_name(parameter)] = value
     return value
+
+
+def _flag_name(parameter: click.Parameter) -> str:
+    """Return the name of a global flag. Some commands have an argument of the same name, which click wants apart."""
+    return (parameter.name or "").removeprefix("global_")
 
 
 def global_options(*, hidden: bool) -> list[click.Option]:
@@ -49,6 +53,13 @@ def global_options(*, hidden: bool) -> list[click.Option]:
             help="File with the token; '-' takes the first line of standard input.",
         ),
         option("--profile", metavar="NAME", help="Profile with the settings that are not given otherwise."),
+        option(
+            "global_namespace",
+            "--namespace",
+            metavar="NAMESPACE",
+            help="Namespace to work in, a name or id:NUMBER: whoever logged in goes there by a grant, 'token' names it "
+            "to the server. [the token's own]",
+        ),
         option("--database", type=click.IntRange(0, 65535), metavar="N", help="Numbered database, 0 to 65535. [0]"),
         option("--tls-ca", type=path, metavar="FILE", help="Certificates to trust; turns TLS on."),
         option("--tls-cert", type=path, metavar="FILE", help="Certificate of this client, for mutual TLS."),
@@ -84,7 +95,7 @@ class Command(click.Command):
                 CompletionItem(name, help=item.help)
                 for item in flags
                 for name in item.opts
-                if name.startswith(incomplete) and item.name not in given_flags(ctx)
+                if name.startswith(incomplete) and _flag_name(item) not in given_flags(ctx)
             ]
         return offered
 

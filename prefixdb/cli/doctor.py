@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import prefixdb
+from prefixdb.cli.advice import login_line
 from prefixdb.cli.base import command
 from prefixdb.cli.failures import EXIT_USAGE, exit_status
 from prefixdb.cli.output import put_json
@@ -21,7 +22,7 @@ from prefixdb.cli.session import client_options
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import duration, instant
 from prefixdb.client.profiles import profiles_path
-from prefixdb.errors import PrefixdbError
+from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
     from prefixdb.client.options import ClientOptions
@@ -71,7 +72,7 @@ def doctor(context: click.Context) -> None:
 def _examine(settings: Settings) -> Iterator[Finding]:
     """Yield findings from near to far, and stop where going on makes no sense."""
     try:
-        options = client_options(settings, need_token=False)
+        options = client_options(settings)
     except PrefixdbError as failure:
         yield Finding("settings", exit_status(failure), failure.message)
         return
@@ -92,15 +93,14 @@ def _examine(settings: Settings) -> Iterator[Finding]:
             return
         token = _token(settings)
         yield token
-        if token.status or not options.has_token:
-            return
-        yield from _server(db)
+        if not token.status:
+            yield from _server(db, known=options.has_token or options.has_login)
 
 
 def _settings(settings: Settings) -> Finding:
-    sources = ", ".join(
-        f"{name.replace('_', ' ')} from {settings.by_name[name].source}" for name in ("endpoint", "token_file")
-    )
+    names = ["endpoint", "token_file" if settings.credentials_file is None else "credentials_file"]
+    names += ["namespace"] if settings.namespace is not None else []
+    sources = ", ".join(f"{name.replace('_', ' ')} from {settings.by_name[name].source}" for name in names)
     profile = settings.by_name["profile"]
     where = f"profile {profile.value} ({profile.source}) in {profiles_path()}" if profile.value else "no profile"
     return Finding("settings", 0, f"{settings.endpoint}; {sources}; {where}.")
@@ -150,9 +150,11 @@ def _token(settings: Settings) -> Finding:
     """Look at the token without asking the server."""
     from prefixdb.client.credentials import TokenSource, inspect_token
 
+    if settings.credentials_file is not None:
+        return _login(settings)
     path: Path | None = settings.token_file
     if path is None:
-        return Finding("token", None, "None is named (--token-file, PREFIXDB_TOKEN_FILE or a profile); stopping here.")
+        return Finding("token", None, "None is named (a login, --token-file, PREFIXDB_TOKEN_FILE or a profile's).")
     if path == Path("-"):
         return Finding("token", 0, "It came over standard input.")
     try:
@@ -168,14 +170,36 @@ def _token(settings: Settings) -> Finding:
     return Finding("token", 0, f"{path} is for {claims.subject} and good until {instant(claims.expires_at)}.")
 
 
-def _server(db: Database) -> Iterator[Finding]:
+def _login(settings: Settings) -> Finding:
+    """Look at the login without asking the server."""
+    from prefixdb.client.login_file import LoginFile
+
+    again = f"log in again: {login_line(settings)}"
+    try:
+        kept = LoginFile(settings.credentials_file).read()
+    except PrefixdbError as failure:
+        return Finding("login", exit_status(failure), f"{failure.message} Then {again}")
+    if kept is None:
+        return Finding("login", 80, f"The login of profile {settings.profile} is not there any more; {again}")
+    if kept.refresh_expires_at is not None and kept.refresh_expires_at < datetime.now(UTC):
+        return Finding("login", 80, f"It expired at {instant(kept.refresh_expires_at)}; {again}")
+    words = (
+        f"{kept.user} in namespace {kept.namespace_name}, until {instant(kept.refresh_expires_at)} and longer in use."
+    )
+    return Finding("login", 0, words)
+
+
+def _server(db: Database, *, known: bool) -> Iterator[Finding]:
     """What only the server can tell."""
     try:
         me = db.whoami()
     except PrefixdbError as failure:
-        yield Finding("identity", exit_status(failure), f"The server refuses the token: {failure.message}")
+        if failure.reason is Reason.TOKEN_MISSING and not known:
+            yield Finding("identity", None, "The server answers nobody without a token; stopping here.")
+            return
+        yield Finding("identity", exit_status(failure), f"The server refuses you: {failure.message}")
         return
-    yield Finding("identity", 0, f"The server knows this token as {me.subject} of namespace {me.namespace_name}.")
+    yield Finding("identity", 0, f"The server knows you as {me.subject} in namespace {me.namespace_name}.")
     if me.guardian.name != "CLUSTER":
         yield Finding("version", None, "Version and clock are told to cluster guardians only.")
         return

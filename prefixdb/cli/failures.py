@@ -31,7 +31,8 @@ EXIT_BROKEN_PIPE = 141
 
 _NEXT = {
     Reason.UNREACHABLE: "Is the server running ('prefixdb serve'), and is the address right? 'prefixdb doctor' looks.",
-    Reason.TOKEN_MISSING: "Name a token file with --token-file or PREFIXDB_TOKEN_FILE, or a profile with --profile.",
+    Reason.TOKEN_MISSING: "Log in with 'prefixdb login --user USER', name a token file with --token-file or "
+    "PREFIXDB_TOKEN_FILE, or a profile with --profile.",
     Reason.TOKEN_INVALID: "'prefixdb token inspect FILE' shows what the token says; a guardian issues a new one.",
     Reason.TOKEN_EXPIRED: "Ask a guardian for a new token: 'prefixdb token issue SUBJECT --group GROUP'.",
     Reason.TOKEN_REVOKED: "Ask a guardian for a new token: 'prefixdb token issue SUBJECT --group GROUP'.",
@@ -43,7 +44,19 @@ _NEXT = {
     Reason.TOKEN_NOT_FOUND: "'prefixdb token list' shows the tokens there are, with their ids.",
     Reason.REPORT_NOT_FOUND: "Only banned namespaces have one; 'prefixdb ns list --all' shows states.",
     Reason.RECLAIM_STARTED: "Create it anew under the same name and restore its rows from a backup.",
-    Reason.GROUP_NOT_FOUND: "Built in are guardians, writers and readers.",
+    Reason.GROUP_NOT_FOUND: "'prefixdb group list' shows the groups there are.",
+    Reason.GROUP_EXISTS: "Choose another name, or change it with 'prefixdb group set'.",
+    Reason.GROUP_BUILT_IN: "Make one of your own with the rules you want: 'prefixdb group create NAME --rule RULE'.",
+    Reason.MEMBER_NOT_FOUND: "'prefixdb user list' shows the members there are.",
+    Reason.MEMBER_EXISTS: "Choose another name, or change it with 'prefixdb user set'.",
+    Reason.GRANT_NOT_FOUND: "'prefixdb grant list MEMBER' shows what is granted and denied.",
+    Reason.LAST_GUARDIAN: "Make another one with a password first: 'prefixdb user create NAME --group guardians', or "
+    "'prefixdb user set NAME --add-group guardians'.",
+    Reason.SIGNING_KEY_NOT_FOUND: "'prefixdb key list' shows the keys there are.",
+    Reason.SIGNING_KEY_IN_USE: "Make a new key with 'prefixdb key rotate'; then this one can be removed.",
+    Reason.BAD_CREDENTIALS: "Try again; a guardian can set a new password with 'prefixdb user passwd NAME'.",
+    Reason.MAIN_NAMESPACE_GONE: "Log in to another one: 'prefixdb login --home default --namespace NAMESPACE'.",
+    Reason.RATE_LIMITED: "Wait a moment and try again.",
     Reason.KEY_TOO_LARGE: "Use a shorter key, or put the long part into the value.",
     Reason.VALUE_TOO_LARGE: "Split the value, or raise store.value_max in the server's configuration.",
     Reason.REQUEST_TOO_LARGE: "Split the value; one message is the limit of every configuration.",
@@ -72,8 +85,9 @@ def exit_status(failure: PrefixdbError) -> int:
 
 
 def say_failure(failure: PrefixdbError, *, as_json: bool, advice: str | None = None) -> None:
-    """Write an error to standard error, with ``advice`` or what its reason usually calls for."""
-    advice = advice or _NEXT.get(failure.reason)
+    """Write an error to standard error, with ``advice``, its own notes or what its reason usually calls for."""
+    notes: list[str] = getattr(failure, "__notes__", [])
+    advice = advice or " ".join(notes) or _NEXT.get(failure.reason)
     if as_json:
         content = {
             "code": failure.code.name,

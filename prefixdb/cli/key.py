@@ -9,7 +9,7 @@ import click
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_json, put_table, say
-from prefixdb.cli.session import connected
+from prefixdb.cli.session import At, confirm, connected
 from prefixdb.cli.settings import load_settings
 from prefixdb.cli.text import instant
 
@@ -26,7 +26,7 @@ def key() -> None:
 def list_() -> None:
     """Print the public keys that verify tokens now, the oldest first."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         keys = db.guardian.keys.list()
     if settings.json:
         for item in keys:
@@ -40,7 +40,7 @@ def list_() -> None:
 def rotate() -> None:
     """Make a new signing key and print its id. No token is lost: the old key verifies until its last one is over."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         made = db.guardian.keys.rotate()
     if settings.json:
         put_json(_json(made))
@@ -48,6 +48,32 @@ def rotate() -> None:
         click.echo(made.kid)
     say(settings, f"New tokens are signed by {made.kid}; those of the old key stay good until they expire.")
     say(settings, "If the old key was stolen, also end its tokens: prefixdb token revoke --everyone")
+
+
+@key.command("remove")
+@click.argument("kid")
+def remove(kid: str) -> None:
+    """Forget key KID, which no longer signs: what it signed is refused from the next request on.
+
+    The id has to be typed, or --yes given. It cannot be undone.
+    """
+    settings = load_settings()
+    with connected(settings, At.HOME) as db:
+        known = {item.kid: item for item in db.guardian.keys.list()}
+        # The server refuses an unknown key and the one that signs; a question before that would promise too much.
+        if kid in known and known[kid].verifies_until is not None:
+            until = instant(known[kid].verifies_until)
+            what = (
+                f"This ends every token that key {kid} signed, which would verify until {until}. It cannot be undone."
+            )
+            confirm(settings, what, kid)
+        db.guardian.keys.remove(kid)
+    if settings.json:
+        put_json({"kid": kid, "removed": True})
+    say(
+        settings,
+        f"Key {kid} is gone, and every token it signed with it. It cannot be undone; tokens can be issued anew.",
+    )
 
 
 def _use(item: SigningKey) -> str:

@@ -11,16 +11,17 @@ from prefixdb.cli.base import group
 from prefixdb.cli.ns_ban import ban, report, unban
 from prefixdb.cli.ns_show import namespace_json, put_namespace
 from prefixdb.cli.output import put_json, put_table, say, stdout_is_terminal
-from prefixdb.cli.session import connected
-from prefixdb.cli.settings import load_settings
+from prefixdb.cli.passwords import PASSWORD_FILE_HELP, new_password
+from prefixdb.cli.session import At, command_line, connected
+from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import instant
 
 
 @group("ns")
 def ns() -> None:
-    """Namespaces: create, list, suspend, ban. For guardians.
+    """Namespaces: create, list, suspend, ban. For cluster guardians, but for 'list' and 'show' of the own one.
 
-    A NAMESPACE is its name, or id:NUMBER.
+    A NAMESPACE is its name, or id:NUMBER. To work in one, see --namespace and 'prefixdb login'.
     """
 
 
@@ -32,22 +33,31 @@ def ns() -> None:
     "--guardian-token-ttl", type=DURATION, metavar="TIME", help="Also issue the namespace's first guardian token."
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where that token goes: a new file, 0600.")
+@click.option("--guardian", metavar="USER", help="Also make the namespace's first guardian, a member with a password.")
+@click.option("--password-file", metavar="FILE", help=PASSWORD_FILE_HELP)
 def create(
     name: str,
     number: int | None,
     labels: tuple[tuple[str, str], ...],
     guardian_token_ttl: float | None,
     out: Path | None,
+    guardian: str | None,
+    password_file: str | None,
 ) -> None:
     """Create namespace NAME and print its id."""
     settings = load_settings()
+    if password_file is not None and guardian is None:
+        raise click.UsageError(
+            "--password-file is the password of the namespace's first guardian: name it, --guardian."
+        )
     if (guardian_token_ttl is None) != (out is None):
         raise click.UsageError("--guardian-token-ttl and --out belong together: the token has to go somewhere.")
     if out is not None:
         check_new_file(out)
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
+        first = None if guardian is None else (guardian, new_password(password_file, guardian))
         made = db.guardian.namespaces.create(
-            name, id=number, labels=dict(labels), guardian_token_ttl=guardian_token_ttl
+            name, id=number, labels=dict(labels), guardian_token_ttl=guardian_token_ttl, guardian=first
         )
     if out is not None and made.guardian_token is not None:
         write_secret(out, made.guardian_token)
@@ -56,19 +66,27 @@ def create(
     else:
         click.echo(made.namespace.id)
     say(settings, f"Created namespace {made.namespace.name}.")
+    _say_who_begins(settings, made.namespace.name, guardian, out)
+
+
+def _say_who_begins(settings: Settings, name: str, guardian: str | None, out: Path | None) -> None:
+    """Say how the first person gets into a new namespace."""
     if out is not None:
         say(settings, f"Its guardian's token is in {out}; it is stored nowhere else.")
-    else:
-        say(settings, f"A token for it: prefixdb token issue SUBJECT --group writers --namespace {made.namespace.name}")
+    if guardian is not None:
+        line = command_line("login", "--namespace", name, "--user", guardian)
+        say(settings, f"{guardian} is its guardian and logs in with: {line}")
+    if out is None and guardian is None:
+        say(settings, f"A token for it: prefixdb token issue SUBJECT --group writers --namespace {name}")
 
 
 @ns.command("list")
 @click.option("--all", "include_dropped", is_flag=True, help="Also those that were banned.")
 def list_(include_dropped: bool) -> None:
-    """List namespaces by id."""
+    """List the namespaces one may use, by id; a cluster guardian sees all of them."""
     settings = load_settings()
     rows = []
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         for item in db.guardian.namespaces.list(include_dropped=include_dropped):
             if settings.json:
                 put_json(namespace_json(item))
@@ -84,7 +102,7 @@ def list_(include_dropped: bool) -> None:
 def show(namespace: int | str | None) -> None:
     """Show NAMESPACE with its approximate size; without one, the token's own."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         put_namespace(settings, db.guardian.namespaces.get(namespace), with_size=True)
 
 
@@ -102,7 +120,7 @@ def update(
     settings = load_settings()
     if name is None and not labels and not removed:
         raise click.UsageError("Nothing to change: give --name, --label or --remove-label.")
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         spaces = db.guardian.namespaces
         wanted = None
         if labels or removed:
@@ -121,7 +139,7 @@ def update(
 def suspend(namespace: int | str, read_only: bool, reason: str) -> None:
     """Stop NAMESPACE from the next request on, or make it read-only. 'ns resume' takes it back."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         changed = db.guardian.namespaces.suspend(namespace, read_only=read_only, reason=reason)
     if settings.json:
         put_json(namespace_json(changed))
@@ -134,7 +152,7 @@ def suspend(namespace: int | str, read_only: bool, reason: str) -> None:
 def resume(namespace: int | str) -> None:
     """Make NAMESPACE active again after 'ns suspend'."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         changed = db.guardian.namespaces.resume(namespace)
     if settings.json:
         put_json(namespace_json(changed))

@@ -11,7 +11,7 @@ from prefixdb.cli.base import command
 from prefixdb.cli.ns_show import namespace_json, put_report, report_json
 from prefixdb.cli.output import put_json, say
 from prefixdb.cli.progress import progress
-from prefixdb.cli.session import confirm, connected
+from prefixdb.cli.session import At, confirm, connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import duration, instant, number, size
 
@@ -39,7 +39,7 @@ def ban(namespace: int | str, reason: str, grace: float | None, wait: bool) -> N
     The name has to be typed, or --yes given. Without --grace there is no way back.
     """
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         spaces = db.guardian.namespaces
         before = spaces.get(namespace)
         if before.state.name not in {"BANNED", "RECLAIMED"}:
@@ -101,7 +101,7 @@ def _proof(report: ReclaimReport) -> str:
 def unban(namespace: int | str) -> None:
     """Take the ban of NAMESPACE back while its grace runs. Its rows and tokens are as they were."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         back = db.guardian.namespaces.unban(namespace)
     if settings.json:
         put_json(namespace_json(back))
@@ -114,7 +114,7 @@ def unban(namespace: int | str) -> None:
 def report(namespace: int | str, wait: bool) -> None:
     """Show how far the reclaim of a banned NAMESPACE is, and the proof at its end."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         found = db.guardian.namespaces.report(namespace)
         if wait and not found.done:
             found = _watch(settings, db, found.namespace_id)

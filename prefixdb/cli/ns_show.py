@@ -19,12 +19,15 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def namespace_json(item: Namespace, *, with_size: bool = False) -> dict[str, Any]:
-    """Return a namespace for programs. Ids are text: a JSON number would lose bits above 2^53."""
+    """Return a namespace for programs. Ids are text: a JSON number would lose bits above 2^53.
+
+    Who is no cluster guardian is told names and states of a list; the rest is null or empty then.
+    """
     facts: dict[str, Any] = {
         "id": str(item.id),
         "name": item.name,
         "state": item.state.name,
-        "incarnation": str(item.incarnation),
+        "incarnation": str(item.incarnation) if item.incarnation else None,
         "labels": dict(item.labels),
         "created_at": iso(item.created_at),
         "updated_at": iso(item.updated_at),

@@ -33,14 +33,15 @@ def put_json(content: Mapping[str, Any]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))
 
 
-def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, str]) -> None:
-    """Write one thing: as JSON from ``facts``, or as "name  value" lines from ``words``."""
+def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, str | Sequence[str]]) -> None:
+    """Write one thing: as JSON from ``facts``, or as "name  value" lines from ``words``, a line for each value."""
     if settings.json:
         put_json(facts)
         return
     width = max(len(name) for name in words)
-    for name, value in words.items():
-        click.echo(f"{name:<{width}}  {value}" if stdout_is_terminal() else f"{name}\t{value}")
+    for name, values in words.items():
+        for value in [values] if isinstance(values, str) else values:
+            click.echo(f"{name:<{width}}  {value}" if stdout_is_terminal() else f"{name}\t{value}")
 
 
 def put_table(

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from prefixdb.cli.advice import home_words
 from prefixdb.cli.arguments import read_secret_line
 from prefixdb.cli.base import given_flags, group
+from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_json, put_table, say
-from prefixdb.cli.session import confirm
-from prefixdb.cli.settings import Settings, load_settings, usage_errors
+from prefixdb.cli.session import command_line, confirm
+from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
+from prefixdb.cli.text import instant
 from prefixdb.client.profiles import (
     Profile,
     check_name,
     credentials_path,
     load_profile,
     load_profiles,
+    login_path,
     profiles_path,
     remove_profile,
     save_profile,
     store_token,
     use_profile,
 )
+from prefixdb.errors import UnauthenticatedError
+
+if TYPE_CHECKING:
+    from prefixdb.client.logins import LoginTokens
 
 
 @group("profile")
@@ -41,23 +50,56 @@ def list_() -> None:
     if settings.json:
         for name, item in sorted(known.profiles.items()):
             values = {key: str(value) if isinstance(value, Path) else value for key, value in _values(item).items()}
-            put_json({"name": name, "current": name == known.current} | values)
+            put_json({"name": name, "current": name == known.current} | values | {"login": _login_json(item)})
         return
     rows = [
         [
             "*" if name == known.current else "",
             name,
             item.endpoint or "-",
-            str(item.token_file or "-"),
+            _credentials(item),
+            "-" if item.namespace is None else namespace_text(item.namespace),
             "-" if item.database is None else str(item.database),
             "yes" if item.tls_ca or item.tls_cert else "no",
         ]
         for name, item in sorted(known.profiles.items())
     ]
     if rows:
-        put_table(settings, ["", "name", "endpoint", "token file", "database", "TLS"], rows, [4])
+        put_table(settings, ["", "name", "endpoint", "login or token", "namespace", "database", "TLS"], rows, [5])
     else:
-        say(settings, "There are no profiles yet; 'prefixdb profile set NAME --endpoint HOST:PORT' makes one.")
+        say(settings, "There are no profiles yet; 'prefixdb login' or 'prefixdb profile set NAME' makes one.")
+
+
+def _login_of(item: Profile) -> LoginTokens | None:
+    """Return the login that a profile keeps; None when it has none, or one that cannot be read."""
+    if item.credentials_file is None:
+        return None
+    from prefixdb.client.login_file import LoginFile
+
+    try:
+        return LoginFile(item.credentials_file).read()
+    except UnauthenticatedError:
+        return None
+
+
+def _credentials(item: Profile) -> str:
+    """Return in words how a profile proves who one is."""
+    if item.credentials_file is None:
+        return str(item.token_file or "-")
+    kept = _login_of(item)
+    if kept is None:
+        return "no login any more"
+    ends = kept.refresh_expires_at
+    over = ends is not None and ends <= datetime.now(UTC)
+    return f"{kept.user} in {kept.namespace_name}, {'ended' if over else 'until'} {instant(ends)}"
+
+
+def _login_json(item: Profile) -> dict[str, Any] | None:
+    kept = _login_of(item)
+    if kept is None:
+        return None
+    facts = {"user": kept.user, "home": home_words(kept.home), "namespace_name": kept.namespace_name}
+    return facts | {"namespace_id": str(kept.namespace_id), "expires_at": iso(kept.refresh_expires_at)}
 
 
 @profile.command("use")
@@ -78,14 +120,16 @@ def set_(context: click.Context, name: str, current: bool) -> None:
     """Make profile NAME or change it, from the global options given.
 
     \b
-    Kept are --endpoint, --token-file, --database, --tls-ca, --tls-cert, --tls-key, --insecure and --timeout.
-    '--token-file -' reads the token from standard input and keeps it in a file of mode 0600 beside the profiles;
-    another file stays where it is and is only named.
+    Kept are --endpoint, --token-file, --namespace, --database, --tls-ca, --tls-cert, --tls-key,
+    --insecure and --timeout. '--token-file -' reads the token from standard input and keeps it in a
+    file of mode 0600 beside the profiles; another file stays where it is and is only named. Instead
+    of a token, 'prefixdb login' keeps a login.
     """
     settings = load_settings_without_profile()
     with usage_errors():
         check_name(name)
         known = load_profiles().profiles
+        _check_no_login(name, known.get(name, Profile()), given_flags(context))
         changes = _changes(name, settings, given_flags(context))
     if not changes and name not in known:
         raise click.UsageError("Nothing to keep: give at least --endpoint or --token-file.")
@@ -94,19 +138,34 @@ def set_(context: click.Context, name: str, current: bool) -> None:
     say(settings, f"Profile {name} written to {profiles_path()}{'; it is current' if is_current else ''}.")
 
 
+def _check_no_login(name: str, before: Profile, flags: dict[str, Any]) -> None:
+    """Refuse a token for a profile that has a login, and another server for its tokens."""
+    if before.credentials_file is None:
+        return
+    for flag in ("token_file", "endpoint"):
+        if flag in flags and not (flag == "endpoint" and flags[flag] == before.endpoint):
+            raise click.UsageError(
+                f"Profile {name} has a login, which --{flag.replace('_', '-')} would cut off; nothing was changed. End "
+                f"it first: {command_line('logout', '--profile', name)}"
+            )
+
+
 @profile.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove profile NAME and the token that was stored with it."""
+    """Remove profile NAME and the token or login that was stored with it."""
     settings = load_settings_without_profile()
     with usage_errors():
         load_profile(name)
     stored = credentials_path(name).exists()
-    token = "its stored token" if stored else "no stored token"
-    confirm(settings, f"This removes profile {name} and {token}; it cannot be undone.", name)
+    login = login_path(name).exists()
+    what = "its login, which 'prefixdb logout' would also end" if login else "its stored token"
+    confirm(settings, f"This removes profile {name} and {what if stored or login else 'no secret'}.", name)
     remove_profile(name)
     rest = " Its token stays valid until it expires or a guardian revokes it." if stored else ""
-    say(settings, f"Profile {name} is removed.{rest}")
+    if login:
+        rest += " Its login was not ended; it stays good for whoever has a copy, for seven days at most."
+    say(settings, f"Profile {name} is removed; it cannot be undone.{rest}")
 
 
 def load_settings_without_profile() -> Settings:
@@ -121,7 +180,7 @@ def load_settings_without_profile() -> Settings:
 def _changes(name: str, settings: Settings, flags: dict[str, Any]) -> dict[str, Any]:
     """Return the profile's fields that were given as flags."""
     changes: dict[str, Any] = {}
-    for setting in ("endpoint", "database", "insecure"):
+    for setting in ("endpoint", "namespace", "database", "insecure"):
         if setting in flags:
             changes[setting] = settings.by_name[setting].value
     for setting in ("tls_ca", "tls_cert", "tls_key"):

@@ -12,42 +12,53 @@ from prefixdb.cli.base import command
 from prefixdb.cli.failures import EXIT_CODE_BASE
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_facts, put_json, say
-from prefixdb.cli.session import connected
-from prefixdb.cli.settings import load_settings
-from prefixdb.cli.text import duration, escape, instant, size
+from prefixdb.cli.rules import rule_json, rule_words
+from prefixdb.cli.session import At, connected
+from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.text import duration, instant, size
 
 if TYPE_CHECKING:
-    from prefixdb.client.models import Identity, Rule
+    from prefixdb.client.models import Identity
 
 EXIT_UNAVAILABLE = EXIT_CODE_BASE + 14
 
 
 @command("whoami")
 def whoami() -> None:
-    """Show whose token this is and what it permits."""
+    """Show who you are to the server, and what you may do there.
+
+    With --namespace: who you are in that namespace.
+    """
     settings = load_settings()
     with connected(settings) as db:
         me = db.whoami()
     words = {
         "subject": me.subject,
         "namespace": f"{me.namespace_name} (id:{me.namespace_id}, {me.namespace_state.name})",
+    }
+    if me.home_namespace_id != me.namespace_id:
+        words["belongs to"] = f"id:{me.home_namespace_id}; here as a guest, by a grant"
+    words |= {
+        "kind": _kind(me),
         "groups": ", ".join(me.groups) or "-",
         "guardian": {"NONE": "no", "NAMESPACE": "of the namespace", "CLUSTER": "of the cluster"}[me.guardian.name],
-        "rights": "; ".join(_rule_words(rule) for rule in me.rules) or "none",
-        "expires": instant(me.expires_at),
-        "jti": me.jti,
+        "rights": "; ".join(rule_words(rule) for rule in me.rules) or "none",
     }
-    put_facts(settings, _identity_json(me), words)
+    if me.privileges:
+        words["privileges"] = ", ".join(privilege.label for privilege in me.privileges)
+    renewed = " (renewed by itself)" if settings.credentials_file is not None else ""
+    words |= {"expires": f"{instant(me.expires_at)}{renewed}", "jti": me.jti or "-"}
+    put_facts(settings, _identity_json(settings, me), words)
 
 
-def _rule_words(rule: Rule) -> str:
-    rights = " and ".join([*(["read"] if rule.read else []), *(["write"] if rule.write else [])]) or "nothing"
-    database = "every database" if rule.database is None else f"database {rule.database}"
-    keys = f", keys beginning with {escape(rule.prefix)}" if rule.prefix else ""
-    return f"{rights} {database}{keys}"
+def _kind(me: Identity) -> str:
+    """Return what the server takes the caller for."""
+    if me.member:
+        return "a member who logged in"
+    return "a token" if me.jti else "without a token"
 
 
-def _identity_json(me: Identity) -> dict[str, Any]:
+def _identity_json(settings: Settings, me: Identity) -> dict[str, Any]:
     return {
         "subject": me.subject,
         "namespace_id": str(me.namespace_id),
@@ -57,10 +68,10 @@ def _identity_json(me: Identity) -> dict[str, Any]:
         "guardian": me.guardian.name.lower(),
         "jti": me.jti,
         "expires_at": iso(me.expires_at),
-        "rules": [
-            {"database": rule.database, "prefix": escape(rule.prefix), "read": rule.read, "write": rule.write}
-            for rule in me.rules
-        ],
+        "home_namespace_id": str(me.home_namespace_id),
+        "member": me.member,
+        "privileges": [privilege.label for privilege in me.privileges],
+        "rules": [rule_json(rule, settings.enc) for rule in me.rules],
     }
 
 
@@ -73,7 +84,7 @@ def ping(context: click.Context, count: int) -> None:
     Needs no token.
     """
     settings = load_settings()
-    with connected(settings, need_token=False) as db:
+    with connected(settings) as db:
         health = db.health()  # The first call also connects; it is not measured.
         times_ms = []
         for _ in range(count):
@@ -97,7 +108,7 @@ def status() -> None:
     For cluster guardians.
     """
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         now = db.guardian.maintenance.status()
     facts: dict[str, Any] = {name: getattr(now, name) for name in now.__dataclass_fields__}
     facts |= {"started_at": iso(now.started_at), "uptime_s": now.uptime.total_seconds()}
@@ -133,7 +144,7 @@ def compact(namespace: int | str | None) -> None:
     given = settings.by_name["timeout"].source != "default"
     limit = {"deadline_s": float(settings.timeout)} if given else {}
     begun = time.perf_counter()
-    with connected(settings) as db:
+    with connected(settings, At.HOME) as db:
         say(settings, "Compacting…")
         done = db.guardian.maintenance.compact(namespace, **limit)
     took_s = time.perf_counter() - begun

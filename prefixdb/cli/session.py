@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,56 +12,116 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prefixdb.cli.advice import explain
 from prefixdb.cli.arguments import read_secret_line
+from prefixdb.cli.base import given_flags
 from prefixdb.cli.settings import Settings, usage_errors
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 
 if TYPE_CHECKING:
-    from prefixdb.client.options import ClientOptions
+    from prefixdb.client.options import ClientOptions, TlsOptions
     from prefixdb.client.sync import Database
+
+DEFAULT_NAMESPACES: tuple[int | str | None, ...] = (None, 0, "default")
+"""How a login says that its member belongs to the namespace that is always there."""
+
+
+class At(enum.Enum):
+    """Where a command works.
+
+    NAMESPACE  in the namespace that --namespace, its variable or the profile names; else the token's own
+    HOME       on the cluster: where the caller belongs. --namespace makes no sense; what a variable or the profile say
+               about it is meant for the other commands
+    NAMED      as HOME, and the command tells the server which namespace it is about
+    """
+
+    NAMESPACE = "namespace"
+    HOME = "home"
+    NAMED = "named"
 
 
 @contextmanager
-def connected(settings: Settings, *, need_token: bool = True) -> Iterator[Database]:
-    """Yield a client for these settings and close it.
+def connected(settings: Settings, at: At = At.NAMESPACE) -> Iterator[Database]:
+    """Yield a client for these settings and close it; nothing is sent before its first call.
 
     Raises:
-        UnauthenticatedError: TOKEN_MISSING when a token is needed and none is named.
+        click.UsageError: --namespace was given to a command that works on the cluster.
+        PrefixdbError: what fails inside leaves with the advice that fits these settings.
     """
     from prefixdb.client.sync import connect
 
-    with connect(options=client_options(settings, need_token=need_token)) as database:
-        yield database
+    options = client_options(settings, at)
+    try:
+        with connect(options=options) as database:
+            yield database
+    except PrefixdbError as failure:
+        explain(failure, settings, options)
+        raise
 
 
-def client_options(settings: Settings, *, need_token: bool = True) -> ClientOptions:
-    """Return the SDK's options for these settings."""
-    # gRPC's own lines on standard error would come on top of our words about the same failure.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from prefixdb.client.options import ClientOptions, TlsOptions, normal_endpoint
+def client_options(settings: Settings, at: At = At.NAMESPACE) -> ClientOptions:
+    """Return the SDK's options for these settings; no token at all is fine, for the server may allow it."""
+    from prefixdb.client.options import ClientOptions
 
+    context = click.get_current_context()
+    if at is At.HOME and "namespace" in given_flags(context):
+        message = (
+            f"'{context.command_path}' is about the cluster, not about one namespace; leave --namespace out. A command "
+            "that takes a NAMESPACE takes it as an argument."
+        )
+        raise click.UsageError(message, context)
     token: str | None = None
     token_file: Path | None = settings.token_file
     if token_file == Path("-"):
         token, token_file = read_secret_line(), None
         if not token:
             raise error(Reason.TOKEN_MISSING, "--token-file - needs the token on the first line of standard input.")
-    elif token_file is None and need_token:
-        message = "There is no token: neither --token-file nor PREFIXDB_TOKEN_FILE is set, and no profile has one."
-        raise error(Reason.TOKEN_MISSING, message)
     with usage_errors():
-        tls = None
-        if settings.tls_ca or settings.tls_cert or settings.tls_key:
-            tls = TlsOptions(ca=settings.tls_ca, cert=settings.tls_cert, key=settings.tls_key)
         return ClientOptions(
-            endpoint=normal_endpoint(settings.endpoint),
+            endpoint=endpoint_of(settings),
             token=token,
             token_file=token_file,
+            credentials_file=settings.credentials_file,
+            namespace=settings.namespace if at is At.NAMESPACE else _home(settings),
             database=settings.database,
-            tls=tls,
+            tls=tls_of(settings),
             insecure=settings.insecure,
             deadline_s=settings.timeout,
         )
+
+
+def endpoint_of(settings: Settings) -> str:
+    """Return the endpoint with its port, and keep gRPC quiet before it is imported."""
+    # gRPC's own lines on standard error would come on top of our words about the same failure.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from prefixdb.client.options import normal_endpoint
+
+    with usage_errors():
+        return normal_endpoint(settings.endpoint)
+
+
+def tls_of(settings: Settings) -> TlsOptions | None:
+    """Return the TLS options; None when no certificate is named."""
+    from prefixdb.client.options import TlsOptions
+
+    if not (settings.tls_ca or settings.tls_cert or settings.tls_key):
+        return None
+    return TlsOptions(ca=settings.tls_ca, cert=settings.tls_cert, key=settings.tls_key)
+
+
+def _home(settings: Settings) -> int | None:
+    """Return 0 for a login of a member of the default namespace, who may have landed in another; else None."""
+    if settings.credentials_file is None:
+        return None
+    from prefixdb.client.login_file import LoginFile
+
+    kept = LoginFile(settings.credentials_file).read()
+    return 0 if kept is not None and kept.home in DEFAULT_NAMESPACES else None
+
+
+def command_line(*words: str) -> str:
+    """Return a command of this program as people can copy it."""
+    return shlex.join(["prefixdb", *words])
 
 
 def confirm(settings: Settings, what: str, word: str) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import click
 
 from prefixdb.cli.base import given_flags
-from prefixdb.client.profiles import Profile, load_profile, load_profiles
+from prefixdb.client.profiles import Profile, check_name, load_profile, load_profiles
 from prefixdb.errors import InvalidArgumentError
 
 DEFAULT_ENDPOINT = "127.0.0.1:7311"
 DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_PROFILE = "default"
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"0", "false", "no", "off", ""}
 
@@ -42,6 +43,10 @@ class Settings:
 
     by_name: Mapping[str, Setting]
 
+    def given(self, name: str) -> bool:
+        """True when a setting comes from the command line or from a variable, and so is meant for this very run."""
+        return self.by_name[name].source.startswith(("flag", "variable"))
+
     def __getattr__(self, name: str) -> Any:
         """Return a setting's value by its name."""
         if name.startswith("_") or name not in self.by_name:
@@ -59,6 +64,27 @@ def parse_duration_s(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a duration; write for example 500ms, 10s, 1h or 7d.")
     return float(match[1]) * _DURATION_S[match[2]]
+
+
+def parse_namespace(text: str) -> int | str:
+    """Return what names a namespace: the number of ``id:NUMBER``, else the text. Digits alone are a name.
+
+    Raises:
+        ValueError: it begins as an id and is none.
+    """
+    if not text.startswith("id:"):
+        if not text:
+            raise ValueError("a namespace has a name, or is written id:NUMBER.")
+        return text
+    digits = text[3:]
+    if not digits.isascii() or not digits.isdigit() or int(digits) >= 2**64 - 1:
+        raise ValueError(f"{text!r} is no namespace id; write id: and a number below 2^64-1.")
+    return int(digits)
+
+
+def namespace_text(namespace: int | str) -> str:
+    """Return a namespace as ``parse_namespace`` reads it."""
+    return f"id:{namespace}" if isinstance(namespace, int) else namespace
 
 
 def _timeout(text: str) -> float:
@@ -93,6 +119,7 @@ def _path(text: str) -> Path:
 _PARSERS: dict[str, tuple[Callable[[str], Any], Any]] = {
     "endpoint": (str, DEFAULT_ENDPOINT),
     "token_file": (_path, None),
+    "namespace": (parse_namespace, None),
     "database": (_database, 0),
     "tls_ca": (_path, None),
     "tls_cert": (_path, None),
@@ -120,8 +147,15 @@ def usage_errors() -> Iterator[None]:
         raise click.UsageError(failure.message) from failure
 
 
-def load_settings(context: click.Context | None = None, *, use_profiles: bool = True) -> Settings:
-    """Return the settings of this run; without ``use_profiles`` only from flags and variables.
+def load_settings(
+    context: click.Context | None = None, *, use_profiles: bool = True, make_profile: bool = False
+) -> Settings:
+    """Return the settings of this run.
+
+    Args:
+        context: of the command; None for the current one.
+        use_profiles: without it only flags and variables count.
+        make_profile: the profile need not exist yet, and is called "default" when none is named or current.
 
     Raises:
         click.UsageError: a flag or a variable has a value that cannot be, the profile does not exist, or the file of
@@ -136,13 +170,27 @@ def load_settings(context: click.Context | None = None, *, use_profiles: bool = 
             name = None
         elif name is None:
             name, source = load_profiles().current, "current profile"
-        profile = load_profile(name) if name is not None else Profile()
+        if name is None and make_profile:
+            name, source = DEFAULT_PROFILE, "the usual name"
+        profile = _load_profile(name, may_be_new=make_profile)
     found = {"profile": Setting(name, source if name is not None else "default")}
     for setting, (parse, default) in _PARSERS.items():
         found[setting] = _resolve(setting, parse, default, flags, (name, profile))
+    # A token that is named here and now wins over the login that the profile keeps.
+    named = found["token_file"].source.startswith(("flag", "variable"))
+    login = None if named else profile.credentials_file
+    found["credentials_file"] = Setting(login, "default" if login is None else f"profile {name}")
     if os.environ.get("NO_COLOR") and not found["no_color"].value:
         found["no_color"] = Setting(True, "variable NO_COLOR")
     return Settings(found)
+
+
+def _load_profile(name: str | None, *, may_be_new: bool) -> Profile:
+    if name is None:
+        return Profile()
+    if may_be_new and check_name(name) not in load_profiles().profiles:
+        return Profile()
+    return load_profile(name)
 
 
 def _resolve(

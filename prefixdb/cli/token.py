@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefixdb.cli.arguments import DURATION, NAMESPACE, check_new_file, write_secret
-from prefixdb.cli.base import group
+from prefixdb.cli.arguments import DURATION, check_new_file, write_secret
+from prefixdb.cli.base import given_flags, group
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
-from prefixdb.cli.session import confirm, connected
-from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.session import At, command_line, confirm, connected
+from prefixdb.cli.settings import Settings, load_settings, namespace_text
 from prefixdb.cli.text import instant
 
 if TYPE_CHECKING:
@@ -23,21 +23,20 @@ if TYPE_CHECKING:
 WIDE = 130
 """Columns of a terminal that shows all of a token's facts side by side."""
 
-_NAMESPACE = click.option(
-    "--namespace", type=NAMESPACE, metavar="NAMESPACE", help="Name or id:NUMBER; else the token's own."
-)
-
 
 @group("token")
 def token() -> None:
-    """Service tokens: issue, list, revoke. For guardians."""
+    """Service tokens: issue, list, revoke. For guardians.
+
+    They are those of the token's own namespace. A cluster guardian names any other with --namespace, PREFIXDB_NAMESPACE
+    or the profile's namespace; no grant is needed for that.
+    """
 
 
 @token.command("issue")
 @click.argument("subject")
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="readers, writers, …; may be repeated.")
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Lifetime, such as 30d; at most 366d. [15m]")
-@_NAMESPACE
 @click.option(
     "--guardian",
     type=click.Choice(["namespace", "cluster"]),
@@ -48,13 +47,12 @@ def issue(
     subject: str,
     groups: tuple[str, ...],
     ttl: float | None,
-    namespace: int | str | None,
     guardian: str | None,
     out: Path | None,
 ) -> None:
     """Issue a token for SUBJECT and print it. It is shown once and stored nowhere.
 
-    In a namespace that is not the issuer's own it lives an hour at most.
+    With --namespace NAMESPACE a cluster guardian issues one for that namespace; it lives an hour at most.
     """
     from prefixdb.client.models import GuardianRole
 
@@ -62,8 +60,8 @@ def issue(
     if out is not None:
         check_new_file(out)
     role = GuardianRole[guardian.upper()] if guardian else GuardianRole.NONE
-    with connected(settings) as db:
-        issued = db.guardian.tokens.issue(subject, groups, ttl=ttl, namespace=namespace, guardian=role)
+    with connected(settings, At.NAMED) as db:
+        issued = db.guardian.tokens.issue(subject, groups, ttl=ttl, namespace=settings.namespace, guardian=role)
     if out is not None:
         write_secret(out, issued.token)
     if settings.json:
@@ -75,23 +73,17 @@ def issue(
         say(settings, "It is in no group and can read and write nothing; --group readers or --group writers lets it.")
     where = f" in {out}" if out is not None else ""
     say(settings, f"Token for {subject}{where}, valid until {instant(issued.info.expires_at)}.")
-    say(settings, f"Revoke it: prefixdb token revoke --jti {issued.info.jti}{_for_namespace(namespace)}")
-
-
-def _for_namespace(namespace: int | str | None) -> str:
-    if namespace is None:
-        return ""
-    return f" --namespace {f'id:{namespace}' if isinstance(namespace, int) else namespace}"
+    there = [] if settings.namespace is None else ["--namespace", namespace_text(settings.namespace)]
+    say(settings, f"Revoke it: {command_line('token', 'revoke', '--jti', issued.info.jti, *there)}")
 
 
 @token.command("list")
-@_NAMESPACE
-def list_(namespace: int | str | None) -> None:
+def list_() -> None:
     """List the tokens that have not expired; the tokens themselves are not stored."""
     settings = load_settings()
     rows = []
-    with connected(settings) as db:
-        for item in db.guardian.tokens.list(namespace=namespace):
+    with connected(settings, At.NAMED) as db:
+        for item in db.guardian.tokens.list(namespace=settings.namespace):
             if settings.json:
                 put_json(_token_json(item))
                 continue
@@ -120,15 +112,17 @@ def _put_tokens(settings: Settings, rows: list[list[str]]) -> None:
 @click.option("--subject", metavar="SUBJECT", help="Every token of a subject issued until now.")
 @click.option("--all", "all_", is_flag=True, help="Every token of the namespace issued until now.")
 @click.option("--everyone", is_flag=True, help="Every token of every namespace issued until now, your own too.")
-@_NAMESPACE
-def revoke(jti: str | None, subject: str | None, all_: bool, everyone: bool, namespace: int | str | None) -> None:
+def revoke(jti: str | None, subject: str | None, all_: bool, everyone: bool) -> None:
     """End tokens, from the next request on. It cannot be undone; new tokens can be issued."""
     settings = load_settings()
     if sum([jti is not None, subject is not None, all_, everyone]) != 1:
         raise click.UsageError("Give exactly one of --jti, --subject, --all and --everyone.")
-    if everyone and namespace is not None:
-        raise click.UsageError("--everyone is every namespace; leave --namespace out.")
-    with connected(settings) as db:
+    namespace = settings.namespace
+    if everyone:
+        if "namespace" in given_flags(click.get_current_context()):
+            raise click.UsageError("--everyone is every namespace; leave --namespace out.")
+        namespace = None
+    with connected(settings, At.NAMED) as db:
         if everyone:
             confirm(settings, "This ends every token of every namespace, your own too.", "everyone")
         elif all_:

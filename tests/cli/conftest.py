@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +17,9 @@ from click.testing import CliRunner
 from prefixdb.cli.main import main
 from prefixdb.testing import Namespace, ServerProcess
 from tests.store.stores import DURABLE
+
+if TYPE_CHECKING:
+    from tests.cli.people import People
 
 
 @dataclass
@@ -114,3 +117,11 @@ def guardian(prefixdb_server: ServerProcess, tmp_path: Path) -> Cli:
 def bare(tmp_path: Path) -> Cli:
     """The command line without any settings."""
     return Cli(tmp_path, {})
+
+
+@pytest.fixture
+def people(prefixdb_server: ServerProcess, guardian: Cli, tmp_path: Path) -> People:
+    """Whoever a test needs, with passwords."""
+    from tests.cli.people import People
+
+    return People(prefixdb_server, guardian, tmp_path)

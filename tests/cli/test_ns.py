@@ -120,7 +120,7 @@ def test_an_unknown_namespace_is_status_1(guardian: Cli) -> None:
 
 
 def test_tenants_cannot(cli: Cli, place: Namespace) -> None:
-    for arguments in (["create", "mine"], ["list"], ["ban", place.name, "--yes"], ["suspend", place.name]):
+    for arguments in (["create", "mine"], ["ban", place.name, "--yes"], ["suspend", place.name], ["unban", place.name]):
         ended = cli("ns", *arguments)
         assert (ended.status, ended.out) == (64 + 7, b""), arguments
         assert "whoami" in ended.err

@@ -71,9 +71,9 @@ def test_a_stored_token_is_private_used_and_removed_with_its_profile(bare: Cli, 
     assert bare("profile", "remove", "mine").status == 2
     assert bare("profile", "remove", "mine", "--yes").status == 0
     assert not stored.exists()
-    ended = bare("get", "k")
+    ended = bare("get", "k", "--endpoint", place.server.endpoint)
     assert (ended.status, ended.out) == (64 + 16, b"")
-    assert "--token-file" in ended.err
+    assert "There is no token" in ended.err and "--token-file" in ended.err and "prefixdb login" in ended.err
 
 
 @pytest.mark.parametrize(

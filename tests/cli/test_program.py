@@ -16,10 +16,11 @@ from prefixdb.errors import Code, Reason
 from tests.cli.conftest import Cli
 
 PROMISED = """
-serve whoami ping status doctor get put del scan count mget compact version
+serve login logout whoami ping status doctor get put del scan count mget compact version
 profile:list,use,set,remove completion config:init,check,show
-ns:create,list,show,update,suspend,resume,ban,unban,report token:issue,list,revoke,inspect key:list,rotate
-audit:show,verify
+ns:create,list,show,update,suspend,resume,ban,unban,report token:issue,list,revoke,inspect
+user:create,list,show,set,passwd,delete group:create,list,show,set,delete grant:add,deny,revoke,list
+key:list,rotate,remove audit:show,verify recover-guardian
 """
 
 
@@ -66,6 +67,10 @@ def test_every_command_explains_itself_in_one_line_and_in_full(path: tuple[str, 
     [
         ("prefixdb pro", {"profile"}),
         ("prefixdb ns ", {"create", "ban", "unban"}),
+        ("prefixdb grant ", {"add", "deny", "revoke", "list"}),
+        ("prefixdb user set ann --privilege n", {"namespaces.use", "namespaces.edit"}),
+        ("prefixdb user passwd --", {"--password-file", "--old-password-file", "--namespace"}),
+        ("prefixdb login --name", {"--namespace"}),
         ("prefixdb put --t", {"--ttl", "--token-file", "--timeout"}),
         ("prefixdb put --token-file some", {"some"}),
         ("prefixdb completion f", {"fish"}),
