@@ -27,6 +27,7 @@ from prefixdb.server import logs
 from prefixdb.server.alarms import Alarms, Look, keep_looking
 from prefixdb.server.audit import AUDIT_FILE, AuditFile
 from prefixdb.server.config import ServerConfig
+from prefixdb.server.exposure import notices
 from prefixdb.server.http import HttpServer, Page
 from prefixdb.server.lifecycle import run_until_signalled
 from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
@@ -96,10 +97,12 @@ class App:
         self.health = Health(_SERVICE_NAMES)
         self.certificates = Certificates(config.tls, clock) if config.tls.cert else None
         self.issuers: Issuers | None = None
+        self.notices = notices(config)
         self.alarms = Alarms(
             {
                 "tls": lambda: self.certificates.problems if self.certificates else (),
                 "issuers": lambda: self.issuers.problems if self.issuers else (),
+                "exposure": lambda: (notice.text for notice in self.notices),
             }
         )
         self.address = ""
@@ -122,6 +125,8 @@ class App:
             await app._open_data()
             app._build_services()
             await app._listen()
+            for notice in app.notices:
+                _LOG.log(logging.ERROR if notice.grave else logging.WARNING, "%s", notice.text)
             app._parts = app._parts.pop_all()
         return app
 
@@ -241,6 +246,7 @@ class App:
             lambda: len(self.streams),
             lambda: len(self.sessions),
             self.audit,
+            self.alarms.texts,
         )
         implementations = {
             "KeyValue": KeyValue(store, writer, planner, self.streams, clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prefixdb import __version__
@@ -31,6 +31,7 @@ class ServerFacts:
     streams_open: Callable[[], int]
     sessions_cached: Callable[[], int]
     audit: AuditReader
+    alarms: Callable[[], Sequence[str]] = tuple
 
 
 class Maintenance:
@@ -77,6 +78,7 @@ class Maintenance:
             sessions_cached=self._facts.sessions_cached(),
             data_dir=self._facts.data_dir,
             store_facts=status.extra,
+            alarms=self._facts.alarms(),
         )
 
     async def Compact(self, call: Call, request: pb.CompactRequest) -> pb.CompactResponse:
