@@ -210,6 +210,8 @@ def read_settings(content: bytes, directory: Path) -> Mapping[str, Issuer]:
     """
     if len(content) > TOML_BYTES_MAX:
         raise SettingsError(f"it has more than {TOML_BYTES_MAX} bytes")
+    if not content.strip():  # What a write leaves behind that was cut short. It would be good TOML.
+        raise SettingsError("it is empty; when there are no issuers a comment can say so")
     try:
         tables = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as failure:

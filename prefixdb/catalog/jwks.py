@@ -178,11 +178,11 @@ def _rsa(entry: dict[str, Any]) -> tuple[Any, bytes]:
             f"is an RSA key of {modulus.bit_length()} bits; between {_RSA_BITS_MIN} and {_RSA_BITS_MAX} are accepted"
         )
     try:
-        if exponent not in _RSA_EXPONENTS:
+        if exponent not in _RSA_EXPONENTS or modulus % 2 == 0:
             raise ValueError
         return RSAPublicNumbers(exponent, modulus).public_key(), f"{exponent} {modulus}".encode()
     except ValueError:
-        raise KeySetError("is no RSA key with an exponent of 65537 or 3") from None
+        raise KeySetError("is no RSA key, or none with an exponent of 65537 or 3") from None
 
 
 def _secret(entry: dict[str, Any]) -> tuple[Any, bytes]:

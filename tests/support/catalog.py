@@ -14,6 +14,7 @@ from prefixdb.catalog.entities import (
     ReclaimPhase,
     ReclaimReport,
 )
+from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.keyring import Keyring
 from prefixdb.catalog.manifest import waiting_report
 from prefixdb.catalog.namespaces import Registry
@@ -26,10 +27,14 @@ from tests.support.memory_store import MemoryStore
 
 
 class World:
-    """Store, registry, keys and tokens of one data directory. ``reopen`` is a restart over the same store."""
+    """Store, registry, keys and tokens of one data directory. ``reopen`` is a restart over the same store.
 
-    def __init__(self, data_dir: Path) -> None:
+    issuers_file: of other issuers, if there are any.
+    """
+
+    def __init__(self, data_dir: Path, issuers_file: Path | None = None) -> None:
         self.data_dir = data_dir
+        self.issuers_file = issuers_file
         self.clock = HeldClock()
         self.store = MemoryStore(self.clock)
         self.reopen()
@@ -37,7 +42,8 @@ class World:
     def reopen(self) -> None:
         self.registry = Registry(self.store, self.clock)
         self.keyring = Keyring(self.store, self.clock, self.data_dir)
-        self.authority = TokenAuthority(self.store, self.clock, self.registry, self.keyring)
+        self.issuers = Issuers(self.issuers_file) if self.issuers_file else None
+        self.authority = TokenAuthority(self.store, self.clock, self.registry, self.keyring, self.issuers)
 
     def operator_token(self, **fields: object) -> str:
         """Return a cluster guardian's token."""
