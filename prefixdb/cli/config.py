@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefixdb.cli.base import group
+from prefixdb.cli.base import given_flags, group
 from prefixdb.cli.output import put_json, put_table, say
 from prefixdb.cli.settings import load_settings
 from prefixdb.client.profiles import profiles_path
@@ -52,7 +52,8 @@ def check(file: Path | None) -> None:
     """
     settings = load_settings()
     module = server_config()
-    loaded = module.load_config(file, os.environ, {"server.insecure": settings.insecure or None})
+    flags = given_flags(click.get_current_context())  # Not a profile's: 'serve' does not look there either.
+    loaded = module.load_config(file, os.environ, {"server.insecure": flags.get("insecure")})
     check_exposure(loaded)
     rows = module.show_config(loaded)
     if settings.json:

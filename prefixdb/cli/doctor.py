@@ -220,3 +220,5 @@ def _server(db: Database, *, known: bool) -> Iterator[Finding]:
         "writable." if now.writable else "NOT writable at present."
     )
     yield Finding("store", 0 if now.writable else 78, words)
+    for alarm in now.alarms:
+        yield Finding("alarm", None, alarm)

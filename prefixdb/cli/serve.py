@@ -8,11 +8,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefixdb.cli.base import command
+from prefixdb.cli.base import command, given_flags
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import say
 from prefixdb.cli.settings import Settings, load_settings
@@ -27,9 +27,31 @@ DEV_DIRECTORY = "prefixdb-dev-"
 """How the names of throw-away directories begin; a profile that names one was made here and may be replaced."""
 
 
+_SETTINGS = {
+    "data_dir": "server.data_dir",
+    "listen": "server.listen",
+    "http": "server.http",
+    "ready_file": "server.ready_file",
+    "store": "store.kind",
+    "durability": "store.durability",
+    "anonymous": "auth.anonymous",
+    "issuers": "auth.issuers",
+    "tls_client_ca": "tls.client_ca",
+    "tls_subject": "tls.subject",
+}
+"""Option of this command → setting."""
+
+_GLOBAL_SETTINGS = {"insecure": "server.insecure", "tls_cert": "tls.cert", "tls_key": "tls.key"}
+"""Global flag → setting."""
+
+
 @command("serve")
 @click.option("--data-dir", metavar="DIR", help="Directory of the data. [prefixdb-data]")
-@click.option("--listen", metavar="HOST:PORT", help="gRPC address; port 0 picks a free one. [127.0.0.1:7311]")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="gRPC address; port 0 picks a free one. Also unix:/PATH, for this user only. [127.0.0.1:7311]",
+)
 @click.option("--http", metavar="HOST:PORT", help="/metrics, /livez and /readyz; '' for none. [127.0.0.1:7312]")
 @click.option(
     "--store",
@@ -40,38 +62,43 @@ DEV_DIRECTORY = "prefixdb-dev-"
 @click.option(
     "--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Configuration file (TOML)."
 )
+@click.option("--tls-client-ca", metavar="FILE", help="Take only clients with a certificate of these authorities.")
+@click.option(
+    "--tls-subject",
+    type=click.Choice(["any", "token"]),
+    help="token: a client's certificate must be in the name of its token's subject. [any]",
+)
+@click.option(
+    "--anonymous",
+    type=click.Choice(["off", "reader", "writer"]),
+    help="What calls without a token may do in the namespace default. [off]",
+)
+@click.option("--issuers", metavar="FILE", help="Other issuers whose tokens are accepted (TOML).")
 @click.option("--ready-file", metavar="FILE", help="Written with the address when requests are taken.")
 @click.option("--dev", is_flag=True, help="Throw-away server: temporary directory, free port, profile 'dev'.")
-def serve(
-    data_dir: str | None,
-    listen: str | None,
-    http: str | None,
-    store: str | None,
-    durability: str | None,
-    file: Path | None,
-    ready_file: str | None,
-    dev: bool,
-) -> None:
+@click.pass_context
+def serve(context: click.Context, /, **given: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C.
 
-    Prints one line when it takes requests. Without TLS it only listens on loopback, unless --insecure is said. The
-    first start writes the first guardian's token to DIR/guardian.token.
+    Prints one line when it takes requests. With --tls-cert and --tls-key it speaks TLS; without, it only listens on
+    loopback or a unix socket, unless --insecure is said. The first start writes the first guardian's password to
+    DIR/guardian.password and a token to DIR/guardian.token.
     """
     settings = load_settings()
-    overrides: dict[str, object] = {
-        "server.data_dir": data_dir,
-        "server.listen": listen,
-        "server.http": http,
-        "server.ready_file": ready_file,
-        "server.insecure": settings.insecure or None,
-        "store.kind": store,
-        "store.durability": durability,
-    }
+    # Flags alone: what a profile or a variable says about TLS is about the servers this user talks to.
+    flags = given_flags(context)
+    if "tls_ca" in flags:
+        raise click.UsageError("--tls-ca is for clients; the authorities of a server's clients are --tls-client-ca.")
+    overrides: dict[str, object] = {setting: given[name] for name, setting in _SETTINGS.items()}
+    overrides |= {setting: flags.get(name) for name, setting in _GLOBAL_SETTINGS.items()}
+    dev, data_dir, file = given["dev"], given["data_dir"], given["file"]
     if not dev:
         _run(overrides, file, _announce)
         return
     if data_dir is not None:
         raise click.UsageError("--dev makes its own temporary directory; leave --data-dir out.")
+    if "tls_cert" in flags:
+        raise click.UsageError("--dev is for this machine and speaks plaintext; leave --tls-cert and --tls-key out.")
     _run_dev(settings, overrides, file)
 
 
@@ -131,6 +158,9 @@ async def _serve(config: ServerConfig, announce: Callable[[App], None]) -> None:
     except ImportError as failure:
         raise missing_server(failure) from failure
     app = await App.start(config)
+    for notice in app.notices:
+        sys.stderr.write(f"prefixdb: {'WARNING' if notice.grave else 'warning'}: {notice.text}\n")
+    sys.stderr.flush()
     await run_until_signalled(app, config.server.ready_file, lambda: announce(app))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,7 +115,7 @@ def status() -> None:
     facts |= {"started_at": iso(now.started_at), "uptime_s": now.uptime.total_seconds()}
     facts["store_facts"] = dict(now.store_facts)
     del facts["uptime"]
-    words = {
+    words: dict[str, str | Sequence[str]] = {
         "version": now.version,
         "store": now.engine if now.engine.startswith(now.store) else f"{now.store}, {now.engine}",
         "durability": now.durability,
@@ -129,6 +130,8 @@ def status() -> None:
         "last version": f"{now.last_version:,}",
     }
     words |= {name.replace("_", " "): value for name, value in sorted(now.store_facts.items())}
+    if now.alarms:
+        words["look at"] = now.alarms
     put_facts(settings, facts, words)
 
 

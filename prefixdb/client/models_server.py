@@ -120,7 +120,10 @@ class ReclaimReport:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """The server's facts at one moment."""
+    """The server's facts at one moment.
+
+    alarms: what an operator should look at, a sentence each; empty when all is well.
+    """
 
     version: str
     store: str
@@ -140,6 +143,7 @@ class ServerStatus:
     sessions_cached: int
     data_dir: str
     store_facts: Mapping[str, str]
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,7 @@ def status_of(message: maintenance_pb2.StatusResponse) -> ServerStatus:
         sessions_cached=message.sessions_cached,
         data_dir=message.data_dir,
         store_facts=dict(message.store_facts),
+        alarms=tuple(message.alarms),
     )
 
 
