@@ -1,8 +1,8 @@
 """Goal: a set of rules permits exactly what some single rule permits, however many there are and however they overlap.
 
 Method: the definition is written out here, a few lines that try every rule on every key of a small universe, and the
-set is compared with it on random rules. Frozen cases in ``tests/data/rules.json`` pin the same for any implementation; they
-are held against both the subject and the definition, so neither can drift alone.
+set is compared with it on random rules. Frozen cases in ``tests/data/rules.json`` pin the same for any implementation;
+they are held against both the subject and the definition, so neither can drift alone.
 """
 
 from __future__ import annotations
