@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefixdb.catalog.entities import NamespaceRecord
+from prefixdb.catalog.entities import DEFAULT_NAMESPACE_NAME, NamespaceRecord
 from prefixdb.catalog.policy import Session
 from prefixdb.clock import Clock
 from prefixdb.errors import Code, PrefixdbError, Reason
@@ -25,8 +25,8 @@ REFUSALS_PER_S = 0.1
 """Audited refusals a second after that. Each costs a sync, a line for ever, and time at every start, when the chain is
 checked: ten a second were eight seconds more for each day. What is left out is counted in the next line's target."""
 
-_PROOFS = -1
-"""The bucket of refused passwords and refresh tokens; no namespace has this number."""
+_NOBODY, _PROOFS = -1, -2
+"""The buckets of callers without a token, and of refused passwords and spent refresh tokens: no namespace's numbers."""
 
 _REFUSED = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
 
@@ -57,7 +57,7 @@ class Administration:
         self._audit = audit
         self._clock = clock
         self._running: set[asyncio.Task[Any]] = set()
-        self._buckets: dict[int | None, _Bucket] = {}
+        self._buckets: dict[int, _Bucket] = {}
 
     @contextlib.asynccontextmanager
     async def act(self, call: Call, target: str) -> AsyncIterator[Act]:
@@ -85,12 +85,15 @@ class Administration:
         """Write down that an administrative call was refused; an act that had begun has its line already."""
         if refusal.code in _REFUSED and not call.act_started:
             entry = replace(_entry(call.session, call.record), method=call.method.path, request_id=call.request_id)
-            await self._record_refusal(replace(entry, peer=call.context.peer(), result=refusal.reason.name))
+            entry = replace(entry, peer=call.context.peer(), result=refusal.reason.name)
+            if call.session.guest:
+                entry = replace(entry, target=f"as a guest of namespace {call.record.id} {call.record.name}")
+            await self._record_refusal(entry, call.session.namespace_id)
 
     async def refused_unknown(self, method: str, peer: str, refusal: PrefixdbError) -> None:
         """Write down that an administrative call was refused whose caller proved no identity."""
         if refusal.code in _REFUSED:
-            await self._record_refusal(AuditEntry(method=method, peer=peer, result=refusal.reason.name))
+            await self._record_refusal(AuditEntry(method=method, peer=peer, result=refusal.reason.name), _NOBODY)
 
     async def note(self, entry: AuditEntry) -> None:
         """Write down something that has been done and is about to be told to its caller.
@@ -99,6 +102,10 @@ class Administration:
             UnavailableError: AUDIT_UNAVAILABLE; the caller must not have what it asked for.
         """
         await self._audit.record(entry)
+
+    async def note_done(self, entry: AuditEntry) -> None:
+        """Write down something that has taken effect; when that cannot be done, the log says so and nobody else."""
+        await self._record_outcome(entry)
 
     async def done(self, call: Call, target: str) -> None:
         """As ``note``, for a call that changes nothing and gives something away."""
@@ -135,9 +142,8 @@ class Administration:
             # The act is done, so the caller must hear of its real outcome; the line "started" stands in the audit.
             _LOG.exception("outcome of an act could not be audited", extra={"request_id": entry.request_id})
 
-    async def _record_refusal(self, entry: AuditEntry, bucket_of: int | None = None) -> None:
-        key = entry.namespace_id if bucket_of is None else bucket_of
-        bucket = self._buckets.setdefault(key, _Bucket(filled_at_ms=self._clock.now_ms()))
+    async def _record_refusal(self, entry: AuditEntry, bucket_of: int) -> None:
+        bucket = self._buckets.setdefault(bucket_of, _Bucket(filled_at_ms=self._clock.now_ms()))
         now_ms = self._clock.now_ms()
         bucket.tokens = min(REFUSALS_BURST, bucket.tokens + (now_ms - bucket.filled_at_ms) * REFUSALS_PER_S / 1000)
         bucket.filled_at_ms = now_ms
@@ -156,4 +162,6 @@ class Administration:
 
 
 def _entry(session: Session, record: NamespaceRecord) -> AuditEntry:
-    return AuditEntry(user=session.subject, namespace_id=session.namespace_id, namespace=record.name, jti=session.jti)
+    """Return what a line says of the caller: its name and where that name belongs, which for a guest is namespace 0."""
+    name = DEFAULT_NAMESPACE_NAME if session.guest else record.name
+    return AuditEntry(user=session.subject, namespace_id=session.home_id, namespace=name, jti=session.jti)

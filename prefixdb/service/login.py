@@ -82,22 +82,25 @@ class Credentials:
         self._check_peer(visitor.context, request.user)
         member = await self._prove(visitor, home, request, said(where))
         home = self._current(home)
-        check_open(home)
-        if into is not None and wanted is None:
-            raise error(Reason.NOT_PERMITTED)  # As for one that is there and not granted.
-        target = await asyncio.to_thread(self._identities.landing, member, home, wanted)
-        check_open(target)
-        login, tokens = await self._begin(member, home, target)
+        try:
+            check_open(home)
+            if into is not None and wanted is None:
+                raise error(Reason.NOT_PERMITTED)  # As for one that is there and not granted.
+            target = await asyncio.to_thread(self._identities.landing, member, home, wanted)
+            check_open(target)
+            login = await self._begin(member, home, target)
+        except PrefixdbError as refusal:
+            await self._administration.proof_refused(visitor, _member(member.name, home), refusal.reason)
+            raise
         await self._rehash(member, home, request.password)
         line = _line(visitor, home, member.name, f"login {login.family} into {describe(target)}")
-        await self._noted(line, home, member.name, login.family)
-        return pb.LoginResponse(tokens=tokens)
+        await self._noted(line, home, login)
+        return pb.LoginResponse(tokens=self._tokens(login, member, home, target))
 
     async def refresh(self, visitor: Visitor, request: pb.RefreshRequest) -> pb.RefreshResponse:
         """Give new tokens for a refresh token, once."""
         claims = await self._presented(visitor, request.refresh_token)
         home = claims.home
-        check_open(home)
         self._check_peer(visitor.context, claims.member)
         member = self._identities.members.get(home.id, claims.member)
         if member is None or member.disabled:
@@ -106,7 +109,8 @@ class Credentials:
         before = self._identities.logins.get(home.id, claims.member, claims.family)
         if before is None:
             raise error(Reason.TOKEN_REVOKED)
-        target = self._usable(member, home, before.into)
+        # A spent one goes straight to its end, whatever else would be in its way.
+        target = self._usable(member, home, before.into) if before.refresh_jti == claims.jti else home
         try:
             login = await asyncio.to_thread(
                 self._identities.logins.rotate, home.id, claims.member, claims.family, claims.jti
@@ -127,6 +131,8 @@ class Credentials:
                 return pb.LogoutResponse()
             raise
         home, member, logins = claims.home, claims.member, self._identities.logins
+        if not home.state.is_live:
+            check_open(home)
         login = logins.get(home.id, member, claims.family)
         if request.everywhere and (login is None or login.refresh_jti != claims.jti):
             # A token that was spent proves no more than that its login is in two hands: that one ends.
@@ -138,7 +144,7 @@ class Credentials:
         else:
             await asyncio.to_thread(logins.end, home.id, member, claims.family)
         what = "every login" if request.everywhere else f"login {claims.family}"
-        await self._administration.note(_line(visitor, home, member, what))
+        await self._administration.note_done(_line(visitor, home, member, what))
         return pb.LogoutResponse()
 
     async def exchange(self, call: Call, request: pb.ExchangeRequest) -> pb.ExchangeResponse:
@@ -178,15 +184,15 @@ class Credentials:
             attempt.right()
         new_hash = await self._hashing.hash(request.new_password)
         call.refresh()
+        here = call.record
         async with self._administration.act(call, f"own password of {member.name}"):
             changed = await asyncio.to_thread(
                 lambda: self._identities.members.set_password(
                     home.id, member.name, new_hash, instead_of=member.password_hash
                 )
             )
-            target = self._usable(changed, home, login.into)
-            _, tokens = await self._begin(changed, home, target)
-        return pb.ChangePasswordResponse(tokens=tokens)
+            begun = await asyncio.to_thread(self._identities.logins.begin, home.id, changed, login.into)
+        return pb.ChangePasswordResponse(tokens=self._tokens(begun, changed, home, here))
 
     # --- private ---------------------------------------------------------------------------------------------------
 
@@ -211,8 +217,7 @@ class Credentials:
                 attempt.right()
                 return usable  # Should it have been changed meanwhile, no login begins with it.
             attempt.wrong()
-        known = home is not None and member is not None
-        target = f"member {member.name} of {describe(home)}" if known and member and home else "nobody of that name"
+        target = "nobody of that name" if member is None or home is None else _member(member.name, home)
         await self._administration.proof_refused(visitor, target, Reason.BAD_CREDENTIALS)
         raise error(Reason.BAD_CREDENTIALS)
 
@@ -231,6 +236,7 @@ class Credentials:
 
     def _usable(self, member: MemberRecord, home: NamespaceRecord, into: NamespaceIssue) -> NamespaceRecord:
         """Return the namespace a login landed in, if the member may still use it."""
+        check_open(home)
         if into.namespace_id == home.id:
             return home
         found = self._registry.get(into.namespace_id)
@@ -249,12 +255,9 @@ class Credentials:
             raise error(Reason.TOKEN_REVOKED)
         return member, login
 
-    async def _begin(
-        self, member: MemberRecord, home: NamespaceRecord, target: NamespaceRecord
-    ) -> tuple[LoginRecord, pb.Tokens]:
+    async def _begin(self, member: MemberRecord, home: NamespaceRecord, target: NamespaceRecord) -> LoginRecord:
         issue = NamespaceIssue(target.id, target.incarnation)
-        login = await asyncio.to_thread(self._identities.logins.begin, home.id, member, issue)
-        return login, self._tokens(login, member, home, target)
+        return await asyncio.to_thread(self._identities.logins.begin, home.id, member, issue)
 
     async def _rehash(self, member: MemberRecord, home: NamespaceRecord, password: str) -> None:
         """Hash the password anew when its hash was made at another cost than today's."""
@@ -280,19 +283,19 @@ class Credentials:
             namespace_name=target.name,
         )
 
-    async def _noted(self, line: AuditEntry, home: NamespaceRecord, member: str, family: str) -> None:
+    async def _noted(self, line: AuditEntry, home: NamespaceRecord, login: LoginRecord) -> None:
         """Write a login into the audit; end it again when that cannot be done."""
         try:
             await self._administration.note(line)
         except PrefixdbError:
-            await asyncio.to_thread(self._identities.logins.end, home.id, member, family)
+            await asyncio.to_thread(self._identities.logins.end, home.id, login.member, login.family)
             raise
 
     async def _presented(self, visitor: Visitor, token: str) -> RefreshClaims:
         try:
             return self._authority.read_refresh(token)
         except PrefixdbError as refusal:
-            await self._administration.proof_refused(visitor, "refresh token", refusal.reason)
+            await self._administration.refused_unknown(visitor.method.path, visitor.peer, refusal)
             raise
 
 
@@ -323,8 +326,12 @@ def _line(visitor: Visitor, home: NamespaceRecord, member: str, target: str) -> 
     )
 
 
+def _member(name: str, home: NamespaceRecord) -> str:
+    return f"member {name} of {describe(home)}"
+
+
 def _whose(claims: RefreshClaims) -> str:
-    return f"login {claims.family} of {claims.member} of {describe(claims.home)}"
+    return f"login {claims.family} of {_member(claims.member, claims.home)}"
 
 
 def said(where: namespaces_pb2.NamespaceRef | None) -> str:

@@ -15,18 +15,24 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
-from prefixdb.catalog.entities import Guardian, NamespaceState
+from prefixdb.catalog.entities import GrantEffect, Guardian, NamespaceRecord, NamespaceState, Privilege
 from prefixdb.catalog.policy import METHODS
 from prefixdb.errors import Reason
 from prefixdb.server.app import SERVICES
 from prefixdb.server.standard import Health
 from prefixdb.service.methods import methods_of
-from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, namespaces_pb2
-from tests.support.server import RunningServer, error_of, running
+from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+from tests.support.server import RunningServer, error_of, reference, running
 
 ROWS = "rows"
 ANYONE = "anyone"
+PROOF = "whoever has a password or a refresh token"
+LOGGED_IN = "logged in"
+SWITCH = "logged in, of namespace 0"
 OWN_NAMESPACE = "own namespace"
+VIEWER = "own namespace, or the privilege namespaces.edit"
+EDITOR = "cluster, or the privilege namespaces.edit"
+AUDITOR = "cluster, or the privilege audit"
 CLUSTER = "cluster"
 
 WHO_MAY = {
@@ -38,32 +44,66 @@ WHO_MAY = {
     "KeyValue/Scan": ROWS,
     "KeyValue/Count": ROWS,
     "KeyValue/Pipeline": ROWS,
-    "Namespaces/CreateNamespace": CLUSTER,
-    "Namespaces/GetNamespace": OWN_NAMESPACE,
-    "Namespaces/ListNamespaces": CLUSTER,
-    "Namespaces/UpdateNamespace": CLUSTER,
-    "Namespaces/SuspendNamespace": CLUSTER,
-    "Namespaces/ResumeNamespace": CLUSTER,
-    "Namespaces/BanNamespace": CLUSTER,
-    "Namespaces/UnbanNamespace": CLUSTER,
-    "Namespaces/ReclaimReport": CLUSTER,
-    "Namespaces/WatchReclaim": CLUSTER,
+    "Namespaces/CreateNamespace": EDITOR,
+    "Namespaces/GetNamespace": VIEWER,
+    "Namespaces/ListNamespaces": ANYONE,
+    "Namespaces/UpdateNamespace": EDITOR,
+    "Namespaces/SuspendNamespace": EDITOR,
+    "Namespaces/ResumeNamespace": EDITOR,
+    "Namespaces/BanNamespace": EDITOR,
+    "Namespaces/UnbanNamespace": EDITOR,
+    "Namespaces/ReclaimReport": EDITOR,
+    "Namespaces/WatchReclaim": EDITOR,
+    "Auth/Login": PROOF,
+    "Auth/Refresh": PROOF,
+    "Auth/Logout": PROOF,
+    "Auth/Exchange": SWITCH,
+    "Auth/ChangePassword": LOGGED_IN,
     "Auth/WhoAmI": ANYONE,
     "Auth/IssueToken": OWN_NAMESPACE,
     "Auth/ListTokens": OWN_NAMESPACE,
     "Auth/RevokeTokens": OWN_NAMESPACE,
     "Auth/ListKeys": CLUSTER,
     "Auth/RotateKey": CLUSTER,
+    "Auth/RemoveKey": CLUSTER,
+    "Members/CreateMember": OWN_NAMESPACE,
+    "Members/GetMember": OWN_NAMESPACE,
+    "Members/ListMembers": OWN_NAMESPACE,
+    "Members/UpdateMember": OWN_NAMESPACE,
+    "Members/DeleteMember": OWN_NAMESPACE,
+    "Members/SetPassword": OWN_NAMESPACE,
+    "Members/CreateGroup": OWN_NAMESPACE,
+    "Members/GetGroup": OWN_NAMESPACE,
+    "Members/ListGroups": OWN_NAMESPACE,
+    "Members/UpdateGroup": OWN_NAMESPACE,
+    "Members/DeleteGroup": OWN_NAMESPACE,
+    "Members/SetGrant": CLUSTER,
+    "Members/DeleteGrant": CLUSTER,
+    "Members/ListGrants": CLUSTER,
     "Maintenance/Status": CLUSTER,
     "Maintenance/Compact": CLUSTER,
+    "Maintenance/ReadAudit": AUDITOR,
 }
 """The capability table of the security page, by hand."""
 
+GUARDIAN = {OWN_NAMESPACE, VIEWER}
+BOSS = {*GUARDIAN, EDITOR, AUDITOR, CLUSTER}
 MAY = {
-    "member": {ROWS, ANYONE},
-    "namespace guardian": {ROWS, ANYONE, OWN_NAMESPACE},
-    "cluster guardian": {ROWS, ANYONE, OWN_NAMESPACE, CLUSTER},
-    "member of no group": {ANYONE},
+    "service token": {ROWS, ANYONE},
+    "service token of a namespace guardian": {ROWS, ANYONE, *GUARDIAN},
+    "service token of a cluster guardian": {ROWS, ANYONE, *BOSS},
+    "service token without a group": {ANYONE},
+    "minted token of a guardian": {ROWS, ANYONE, *GUARDIAN},
+    "member": {ROWS, ANYONE, LOGGED_IN},
+    "member who is a guardian": {ROWS, ANYONE, LOGGED_IN, *GUARDIAN},
+    "member of namespace 0": {ROWS, ANYONE, LOGGED_IN, SWITCH},
+    "member of namespace 0 who is a guardian": {ROWS, ANYONE, LOGGED_IN, SWITCH, *BOSS},
+    "guest": {ROWS, ANYONE, LOGGED_IN, SWITCH},
+    "guest who is a guardian at home": {ROWS, ANYONE, LOGGED_IN, SWITCH},
+    "guest with every privilege": {ROWS, ANYONE, LOGGED_IN, SWITCH},
+    "namespaces.use": {ANYONE, LOGGED_IN, SWITCH},
+    "namespaces.edit": {ANYONE, LOGGED_IN, SWITCH, VIEWER, EDITOR},
+    "audit": {ANYONE, LOGGED_IN, SWITCH, AUDITOR},
 }
 
 NEVER = {
@@ -78,12 +118,24 @@ NEVER = {
     "banned": Reason.NAMESPACE_BANNED,
     "suspended": Reason.NAMESPACE_SUSPENDED,
     "earlier issue": Reason.TOKEN_INVALID,
+    "refresh token": Reason.TOKEN_INVALID,
+    "logged out": Reason.TOKEN_REVOKED,
+    "disabled": Reason.TOKEN_REVOKED,
+    "removed": Reason.TOKEN_REVOKED,
+    "guest whose grant was taken back": Reason.NOT_PERMITTED,
 }
 """Tokens that open nothing, whatever the method."""
 
+PROOFS = {
+    "Auth/Login": Reason.BAD_CREDENTIALS,
+    "Auth/Refresh": Reason.TOKEN_INVALID,
+    "Auth/Logout": Reason.TOKEN_INVALID,
+}
+"""What an empty message is refused with, whatever token comes along."""
+
 REFUSALS = {Reason.NOT_PERMITTED, *NEVER.values()}
 
-FILES = (key_value_pb2, namespaces_pb2, auth_pb2, maintenance_pb2, error_pb2)
+FILES = (key_value_pb2, namespaces_pb2, auth_pb2, members_pb2, maintenance_pb2, error_pb2)
 ALL_METHODS = [
     method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
 ]
@@ -122,10 +174,11 @@ async def tokens(server: RunningServer) -> dict[str, list[tuple[str, str]]]:
     acme = server.create("acme")
     banned, suspended, again = server.create("banned"), server.create("suspended"), server.create("again")
     bearers = {
-        "member": server.token(acme.id, groups=("writers",)),
-        "namespace guardian": server.token(acme.id, guardian=Guardian.NAMESPACE),
-        "cluster guardian": server.token(0, guardian=Guardian.CLUSTER),
-        "member of no group": server.token(acme.id, groups=()),
+        "service token": server.token(acme.id, groups=("writers",)),
+        "service token of a namespace guardian": server.token(acme.id, guardian=Guardian.NAMESPACE),
+        "service token of a cluster guardian": server.token(0, guardian=Guardian.CLUSTER),
+        "service token without a group": server.token(acme.id, groups=()),
+        "minted token of a guardian": await minted_token(server, acme),
         "forged": server.forged_token(acme),
         "forged cluster guardian": server.forged_token(registry.get(0), Guardian.CLUSTER),  # type: ignore[arg-type]
         "expired": server.expired_token(acme),
@@ -134,19 +187,68 @@ async def tokens(server: RunningServer) -> dict[str, list[tuple[str, str]]]:
         "suspended": server.token(suspended.id, guardian=Guardian.NAMESPACE),
         "earlier issue": server.token(again.id, guardian=Guardian.NAMESPACE),
     }
+    bearers |= await login_tokens(server, acme)
     await asyncio.to_thread(authority.revoke_subject, acme.id, "leaver")
     await asyncio.to_thread(registry.suspend, suspended.id, NamespaceState.SUSPENDED, "")
     for namespace in (banned, again):
         grace_ms = 3_600_000 if namespace is banned else 0
         await asyncio.to_thread(registry.ban, namespace.id, by="test", grace_ms=grace_ms)
     await issue_again(server, again.id)
-    good = ("authorization", f"Bearer {bearers['member']}")
+    good = ("authorization", f"Bearer {bearers['service token']}")
     return {kind: [("authorization", f"Bearer {token}")] for kind, token in bearers.items()} | {
         "none": [],
         "empty": [("authorization", "")],
         "basic": [("authorization", "Basic c29tZWJvZHk6c2VjcmV0")],
         "two": [good, good],
     }
+
+
+async def minted_token(server: RunningServer, namespace: NamespaceRecord) -> str:
+    """Return a guardian's token that a cluster guardian made for a namespace not its own."""
+    request = auth_pb2.IssueTokenRequest(
+        subject="helper", groups=["guardians"], guardian=auth_pb2.GUARDIAN_NAMESPACE, namespace=reference(namespace)
+    )
+    boss = server.guardian
+    return (await boss.call(boss.auth.IssueToken, request)).token  # type: ignore[no-any-return]
+
+
+async def login_tokens(server: RunningServer, acme: NamespaceRecord) -> dict[str, str]:
+    """Return the tokens of those who logged in."""
+    identities = server.app.authority.identities
+    everything = (Privilege.NAMESPACES_USE, Privilege.NAMESPACES_EDIT, Privilege.AUDIT)
+    for home, name, groups, privileges in (
+        (acme, "member", ("writers",), ()),
+        (acme, "member who is a guardian", ("guardians",), ()),
+        (acme, "logged out", ("guardians",), ()),
+        (acme, "disabled", ("guardians",), ()),
+        (acme, "removed", ("guardians",), ()),
+        (0, "member of namespace 0", ("writers",), ()),
+        (0, "member of namespace 0 who is a guardian", ("guardians",), ()),
+        (0, "guest", (), (Privilege.NAMESPACES_USE,)),
+        (0, "guest who is a guardian at home", ("guardians",), ()),
+        (0, "guest with every privilege", (), everything),
+        (0, "guest whose grant was taken back", (), ()),
+        (0, "namespaces.use", (), (Privilege.NAMESPACES_USE,)),
+        (0, "namespaces.edit", (), (Privilege.NAMESPACES_EDIT,)),
+        (0, "audit", (), (Privilege.AUDIT,)),
+    ):
+        server.member(home, name.replace(" ", "-"), groups=groups, privileges=privileges)
+    callers = {}
+    for kind in MAY.keys() | NEVER.keys():
+        name = kind.replace(" ", "-")
+        if identities.members.get(0, name) is not None:
+            guest = kind.startswith("guest")
+            if guest:
+                identities.grants.set(name, acme, GrantEffect.ALLOW, ("writers",))
+            callers[kind] = await server.login(name, into=acme if guest else None)
+        elif identities.members.get(acme.id, name) is not None:
+            callers[kind] = await server.login(name, home=acme)
+    await asyncio.to_thread(identities.logins.end_all, acme.id, "logged-out")
+    await asyncio.to_thread(lambda: identities.members.update(acme.id, "disabled", disabled=True))
+    await asyncio.to_thread(identities.members.delete, acme.id, "removed")
+    await asyncio.to_thread(identities.grants.delete, "guest-whose-grant-was-taken-back", acme.id)
+    found = {kind: caller.token or "" for kind, caller in callers.items()}
+    return found | {"refresh token": callers["member"].tokens.refresh_token}
 
 
 async def issue_again(server: RunningServer, namespace_id: int) -> None:
@@ -167,9 +269,12 @@ def test_every_method_answers_every_kind_of_token_as_the_table_says(tmp_path: Pa
             for method in ALL_METHODS:
                 needed = WHO_MAY[short(method)]
                 for kind, metadata in kinds.items():
+                    server.forgive()
                     reason = await reason_of_call(server.channel, method, metadata)
                     place = f"{short(method)} as {kind} answered {reason}"
-                    if kind in NEVER:
+                    if needed is PROOF:
+                        assert reason is PROOFS[short(method)], f"{place}: a token, good or bad, must not count"
+                    elif kind in NEVER:
                         assert reason is NEVER[kind], place
                     elif needed in MAY[kind]:
                         assert reason not in REFUSALS, place
