@@ -74,7 +74,8 @@ class ServiceTokens:
             issued_at_s=issued_at_s,
             expires_at_s=issued_at_s + ttl_s,
             issued_by=f"{by.subject}@{by.namespace_id}" if by else "operator",
-            minted_by=by.subject if by and bounds.minted else "",
+            # What a minted token issues hangs on the same cluster guardian, or it would outlive that one's revocation.
+            minted_by=(by.minted_by or by.subject) if by and bounds.minted else "",
             revision=self._revocations.revision,
         )
 

@@ -108,6 +108,7 @@ class Session:
     family: the login the token came from; empty for what nobody logged in for.
     guest: the subject is a member of namespace 0 who uses another namespace.
     privileges: of a member of namespace 0.
+    minted_by: the cluster guardian behind a minted token, also when another minted token stands between.
     rule_set: ``rules`` as they are asked.
     """
 
@@ -125,6 +126,7 @@ class Session:
     family: str = ""
     guest: bool = False
     privileges: frozenset[Privilege] = frozenset()
+    minted_by: str = ""
     rule_set: RuleSet = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -159,6 +159,7 @@ class TokenAuthority:
             issued_at_ms=claims.issued_at_s * 1000,
             expires_at_ms=claims.expires_at_s * 1000,
             minted=bool(claims.minted_by),
+            minted_by=claims.minted_by,
             revision=claims.revision or 0,
             family=claims.family,
             guest=claims.guest,

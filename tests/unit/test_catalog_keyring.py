@@ -1,4 +1,5 @@
-"""Goal: private keys stay private and belong to the catalog's public ones; rotation invalidates no token.
+"""Goal: private keys stay private and belong to the catalog's public ones; a rotation ends no token, a removal all of
+those that the key has signed.
 
 Method: a keyring over the model store and a temporary directory; files are removed, swapped, damaged and opened to
 others between restarts.
@@ -7,6 +8,7 @@ others between restarts.
 from __future__ import annotations
 
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prefixdb import limits
 from prefixdb.catalog.files import write_secret
-from prefixdb.errors import PrefixdbError, Reason
-from tests.support.catalog import World
+from prefixdb.errors import PrefixdbError, Reason, error
+from tests.support.catalog import World, reason_of
 
 
 @pytest.fixture
@@ -66,6 +68,77 @@ def test_rotation_signs_with_a_new_key_and_old_tokens_live_to_their_end(world):
     world.authority.verify(token)
     world.clock.advance(1)
     assert len(world.keyring.verifying_keys()) == 1 and world.keyring.find(old.stem) is None
+
+
+def test_a_removed_key_is_refused_at_once_and_after_a_restart_and_the_others_go_on(world):
+    token, old = world.local(7), key_file(world)
+    claims = world.authority.verify(token)
+    world.keyring.rotate()
+    fresh, epoch = world.local(7), world.authority.epochs.of(7)
+    write_secret(old, b"left behind by a crash")
+    world.keyring.remove(old.stem)
+    assert not old.exists() and world.authority.epochs.of(7) > epoch
+    for _ in range(2):
+        assert reason_of(world.authority.verify, token) is Reason.TOKEN_INVALID
+        assert reason_of(world.authority.check_still_valid, claims) is Reason.TOKEN_INVALID
+        world.authority.verify(fresh)
+        assert [key.kid for key in world.keyring.verifying_keys()] == [world.keyring.signing_kid]
+        world.reopen()
+
+
+def test_the_key_that_signs_cannot_be_removed_and_one_that_is_not_there_is_said_to_be(world):
+    kid = world.keyring.signing_kid
+    assert reason_of(world.keyring.remove, kid) is Reason.SIGNING_KEY_IN_USE
+    for unknown in ("0" * 16, "", "../x", kid.upper() + "A", "é"):
+        assert reason_of(world.keyring.remove, unknown) is Reason.SIGNING_KEY_NOT_FOUND
+    world.keyring.rotate()
+    world.keyring.remove(kid)
+    assert reason_of(world.keyring.remove, kid) is Reason.SIGNING_KEY_NOT_FOUND
+    assert reason_of(world.keyring.remove, world.keyring.signing_kid) is Reason.SIGNING_KEY_IN_USE
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reached_the_disk"),
+    [(Reason.OUTCOME_UNKNOWN, True), (Reason.OUTCOME_UNKNOWN, False), (Reason.DISK_FULL, False)],
+)
+def test_after_a_removal_that_failed_the_key_is_as_the_store_has_it(world, monkeypatch, outcome, reached_the_disk):
+    token, old, honest = world.local(7), world.keyring.signing_kid, world.store.commit
+    world.keyring.rotate()
+    epoch = world.authority.epochs.of(7)
+
+    def failing(commit):
+        if reached_the_disk:
+            honest(commit)
+        raise error(outcome)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "commit", failing)
+        assert reason_of(world.keyring.remove, old) is outcome
+    for _ in range(2):
+        expected = Reason.TOKEN_INVALID if reached_the_disk else None
+        assert reason_of(world.authority.verify, token) is expected
+        assert (world.authority.epochs.of(7) > epoch) == reached_the_disk
+        world.reopen()
+        epoch = -1 if reached_the_disk else world.authority.epochs.of(7)
+
+
+def test_a_key_that_was_removed_while_a_rotation_waits_for_the_disk_stays_removed(world, monkeypatch):
+    token, old = world.local(7), world.keyring.signing_kid
+    world.keyring.rotate()
+    honest, removed = world.store.commit, threading.Event()
+    worker = threading.Thread(target=lambda: (world.keyring.remove(old), removed.set()))
+
+    def slow(commit):
+        monkeypatch.setattr(world.store, "commit", honest)
+        worker.start()
+        assert not removed.wait(0.05), "two changes of the keys at once"
+        return honest(commit)
+
+    monkeypatch.setattr(world.store, "commit", slow)
+    world.keyring.rotate()
+    worker.join()
+    assert removed.is_set() and reason_of(world.authority.verify, token) is Reason.TOKEN_INVALID
+    assert len(world.keyring.verifying_keys()) == 2
 
 
 def test_a_retired_key_never_signs_again_even_when_its_file_is_still_there(world, caplog):
