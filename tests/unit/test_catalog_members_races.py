@@ -1,5 +1,5 @@
-"""Goal: what is said about members holds when two act at once, when the namespace is dropped in that moment, and when the
-store cannot say whether it wrote.
+"""Goal: what is said about members holds when two act at once, when the namespace is dropped in that moment, and when
+the store cannot say whether it wrote.
 
 Method: the moment is the commit. A spy stands there and bans, relabels, refuses, loses the outcome or lets another
 thread arrive, for every act that writes; then members, epochs and locks are looked at.
