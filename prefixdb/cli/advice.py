@@ -10,6 +10,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+from prefixdb.cli.logins import DEFAULT_NAMESPACE, home_words, kept_login, of_default
 from prefixdb.cli.settings import Settings, namespace_text
 from prefixdb.errors import PrefixdbError, Reason
 
@@ -27,13 +28,15 @@ def explain(failure: PrefixdbError, settings: Settings, options: ClientOptions) 
     if failure.reason is Reason.TOKEN_MISSING and not options.has_token and not options.has_login:
         failure.message = NO_TOKEN
         failure.args = (NO_TOKEN,)
-    elif words := _advice(failure, settings):
+        if settings.profile is not None:
+            failure.add_note(f"Log in: {login_line(settings, '--user', 'USER')}; or name a token file, --token-file.")
+    elif words := _advice(failure, settings, options):
         failure.add_note(words)
 
 
 def explain_login(failure: PrefixdbError, settings: Settings, user: str, home: int | str) -> None:
     """Put words of the command line into an error of a login."""
-    again = f"prefixdb login --user {shlex.quote(user)} --home {shlex.quote(namespace_text(home))}"
+    who = ("--user", user, "--home", home_words(home))
     match failure.reason:
         case Reason.BAD_CREDENTIALS:
             failure.add_note(
@@ -46,62 +49,70 @@ def explain_login(failure: PrefixdbError, settings: Settings, user: str, home: i
             )
         case Reason.MAIN_NAMESPACE_GONE:
             names = [name for name in failure.metadata.get("usable", "").split(",") if name]
-            where = f"Left are {', '.join(names)}." if names else "No other one is granted to you."
-            into = names[0] if names else "default"
+            others = [name for name in names if name != DEFAULT_NAMESPACE] or [DEFAULT_NAMESPACE]
+            left = f"Left are {', '.join(names)}." if names else "No other one is granted."
             failure.add_note(
-                f"{where} Log in there: {again} --namespace {shlex.quote(into)} - or let a cluster guardian choose a "
-                f"new main namespace: prefixdb user set {shlex.quote(user)} --main NAMESPACE"
+                f"{left} Log in to one: {login_line(settings, *who, '--namespace', others[0])}. Or let a cluster "
+                f"guardian choose a new main namespace: prefixdb user set {shlex.quote(user)} --main NAMESPACE"
             )
         case Reason.NOT_PERMITTED:
             failure.add_note(
                 "The password is right, but the login may not land there: that takes a grant, and the namespace has to "
-                "exist. "
-                f"Without --namespace a login lands in the main namespace: {again}"
+                f"exist. Without --namespace it lands in the main namespace: {login_line(settings, *who)}"
             )
         case Reason.NAMESPACE_SUSPENDED | Reason.NAMESPACE_BANNED:
-            failure.add_note(f"Log in to another namespace that is granted to you: {again} --namespace NAMESPACE")
+            failure.add_note(f"Another one may be granted: {login_line(settings, *who, '--namespace', 'NAMESPACE')}")
         case _:
             pass
 
 
-def home_words(home: int | str | None) -> str:
-    """Return where a member belongs, as people call it."""
-    return namespace_text(home) if home else "default"
-
-
-def _advice(failure: PrefixdbError, settings: Settings) -> str | None:
+def _advice(failure: PrefixdbError, settings: Settings, options: ClientOptions) -> str | None:
     if failure.reason in _ENDED and settings.credentials_file is not None:
-        return f"Log in again: {login_line(settings)}"
+        why = (
+            "It was ended by a logout, a new password or a guardian. " if failure.reason is Reason.TOKEN_REVOKED else ""
+        )
+        return f"{why}Log in again: {login_line(settings)}"
+    if failure.reason is Reason.NAMESPACE_BANNED and of_default(kept_login(settings.credentials_file)):
+        return f"Log in again, to land in another namespace: {login_line(settings)}"
     if failure.reason is Reason.RATE_LIMITED and failure.retry_after_ms is not None:
         return _wait_words(failure)
-    if failure.reason is Reason.NOT_PERMITTED and settings.namespace is not None:
-        return _other_namespace(settings)
+    if failure.reason is Reason.NOT_PERMITTED and options.namespace not in {None, 0}:
+        return _other_namespace(failure, settings)
     return None
 
 
-def login_line(settings: Settings) -> str:
-    """Return the command that logs in to the profile again; it remembers who it was."""
+def login_line(settings: Settings, *words: str) -> str:
+    """Return the command that logs in to the profile in use; without words it remembers who it was."""
     profile = settings.by_name["profile"]
-    if profile.value is None or profile.source == "current profile":
-        return "prefixdb login"
-    return f"prefixdb login --profile {shlex.quote(profile.value)}"
+    named = [] if profile.value is None or profile.source == "current profile" else ["--profile", profile.value]
+    return shlex.join(["prefixdb", *named, "login", *words])
 
 
-def _other_namespace(settings: Settings) -> str:
+def _other_namespace(failure: PrefixdbError, settings: Settings) -> str:
     """Return what to do when something is refused after --namespace."""
-    source = settings.by_name["namespace"].source
-    name = namespace_text(settings.namespace)
-    said = f"namespace {name} ({source})"
-    if settings.credentials_file is None:
+    name = shlex.quote(namespace_text(settings.namespace))
+    source = "" if settings.given("namespace") and "flag" in settings.by_name["namespace"].source else _source(settings)
+    if not _refused_to_enter(failure):
+        return f"{source}'prefixdb whoami --namespace {name}' shows what you may do there."
+    login = kept_login(settings.credentials_file)
+    if login is not None and of_default(login):
         return (
-            f"You asked for {said}: only somebody who logged in can switch, by a grant. Log in "
-            f"(prefixdb login --user USER), or use a token of that namespace."
+            f"{source}'prefixdb ns list' shows the namespaces you may use; a cluster guardian grants others: "
+            f"prefixdb grant add {login.user} {name} --group GROUP"
         )
     return (
-        f"You asked for {said}: 'prefixdb ns list' shows the namespaces you may use, 'prefixdb whoami --namespace "
-        f"{shlex.quote(name)}' what you may do there. A cluster guardian grants more: prefixdb grant add USER "
-        f"{shlex.quote(name)} --group readers"
+        f"{source}Only members of the default namespace go from one to the next, after a login. Who belongs there logs "
+        f"in with a profile of its own: prefixdb --profile {name} --namespace {name} login"
     )
+
+
+def _source(settings: Settings) -> str:
+    return f"The namespace was named by {settings.by_name['namespace'].source}. "
+
+
+def _refused_to_enter(failure: PrefixdbError) -> bool:
+    """True when the way into the namespace was refused: the client says that itself, or of another refusal."""
+    return failure.__cause__ is None or isinstance(failure.__cause__, PrefixdbError)
 
 
 def _wait_words(failure: PrefixdbError) -> str:

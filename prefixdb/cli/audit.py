@@ -6,6 +6,7 @@ The server may be running while its file is read.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ import click
 from prefixdb.cli.base import group
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.failures import EXIT_DAMAGED, say_failure
-from prefixdb.cli.output import put_facts, put_json, put_table, say
+from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.session import At, connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import escape
@@ -69,7 +70,7 @@ def show(data_dir: Path | None, remote: bool, limit: int) -> None:
         for entry in entries:
             put_json(entry)
     else:
-        put_table(settings, COLUMNS, [[_cell(entry, name) for name in COLUMNS] for entry in entries], [])
+        put_table(settings, COLUMNS, [[_cell(entry, name) for name in COLUMNS] for entry in entries], [], whole=[0, 5])
     if unreadable:
         say(settings, f"{unreadable} lines cannot be read; 'prefixdb audit verify' tells which is the first.")
 
@@ -151,6 +152,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _cell(entry: dict[str, Any], name: str) -> str:
     text = str(entry.get(name, ""))
     shown = text.rsplit("/", 1)[-1] if name == "method" else text
+    if name == "time" and stdout_is_terminal():
+        shown = re.sub(r"\.[0-9]+Z$", "Z", text)  # The second is enough for a person, and room is short.
     return escape(shown.encode("utf-8", "surrogatepass"))  # What callers sent must not steer the terminal.
 
 

@@ -36,7 +36,7 @@ _NEXT = {
     Reason.TOKEN_INVALID: "'prefixdb token inspect FILE' shows what the token says; a guardian issues a new one.",
     Reason.TOKEN_EXPIRED: "Ask a guardian for a new token: 'prefixdb token issue SUBJECT --group GROUP'.",
     Reason.TOKEN_REVOKED: "Ask a guardian for a new token: 'prefixdb token issue SUBJECT --group GROUP'.",
-    Reason.NOT_PERMITTED: "'prefixdb whoami' shows what this token permits; another token is needed for this.",
+    Reason.NOT_PERMITTED: "'prefixdb whoami' shows who you are and what you may do; this takes another login or token.",
     Reason.NAMESPACE_SUSPENDED: "A cluster guardian can resume it with 'prefixdb ns resume'.",
     Reason.NAMESPACE_BANNED: "A cluster guardian can see what is left with 'prefixdb ns report'.",
     Reason.NAMESPACE_NOT_FOUND: "'prefixdb ns list --all' shows what there is; an id is written id:NUMBER.",

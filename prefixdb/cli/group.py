@@ -9,7 +9,7 @@ import click
 from prefixdb.cli.base import group
 from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.rules import parse_rules, rule_flags, rule_json, rule_text, typeable
-from prefixdb.cli.session import command_line, confirm, connected
+from prefixdb.cli.session import At, command_line, confirm, connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import number
 
@@ -43,7 +43,7 @@ def create(name: str, rules: tuple[str, ...]) -> None:
     """Make group NAME with these rules."""
     settings = load_settings()
     wanted = parse_rules(rules, settings.enc)
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         made = db.guardian.groups.create(name, wanted)
     _put_group_when_seen(settings, made)
     say(settings, f"Created group {name}. Take it back: {command_line('group', 'delete', name)}")
@@ -55,7 +55,7 @@ def list_() -> None:
     """List the groups by name, the built-in ones among them."""
     settings = load_settings()
     rows, items = [], []
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         for item in db.guardian.groups.list():
             if settings.json:
                 put_json(group_json(settings, item))
@@ -73,7 +73,7 @@ def list_() -> None:
 def show(name: str) -> None:
     """Show group NAME; its rules are written as --rule takes them."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         _put_group(settings, db.guardian.groups.get(name))
 
 
@@ -84,7 +84,7 @@ def set_(name: str, rules: tuple[str, ...]) -> None:
     """Give group NAME these rules instead of those it has. They count from the next request of its members on."""
     settings = load_settings()
     wanted = parse_rules(rules, settings.enc)
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         before = db.guardian.groups.get(name)
         changed = db.guardian.groups.update(name, wanted)
     _put_group_when_seen(settings, changed)
@@ -101,7 +101,7 @@ def delete(name: str) -> None:
     given.
     """
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         where = db.whoami().namespace_name
         item = db.guardian.groups.get(name)
         what = f"This removes group {name} of namespace {where}, also from its members; who was in it is not kept."

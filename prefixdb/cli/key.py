@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_show import iso
-from prefixdb.cli.output import put_json, put_table, say
+from prefixdb.cli.output import put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.session import At, confirm, connected
 from prefixdb.cli.settings import load_settings
 from prefixdb.cli.text import instant
 
 if TYPE_CHECKING:
     from prefixdb.client.models import SigningKey
+
+WIDE = 110
+"""Columns of a terminal that shows all of a key's facts side by side."""
 
 
 @group("key")
@@ -32,8 +36,11 @@ def list_() -> None:
         for item in keys:
             put_json(_json(item))
         return
-    rows = [[item.kid, item.algorithm, item.public_key.hex(), instant(item.created_at), _use(item)] for item in keys]
-    put_table(settings, ["kid", "algorithm", "public key", "created", "use"], rows, [], whole=[0])
+    rows = [[item.kid, item.algorithm, _public(item), instant(item.created_at), _use(item)] for item in keys]
+    columns = ["kid", "algorithm", "public key", "created", "use"]
+    if stdout_is_terminal() and shutil.get_terminal_size().columns < WIDE:
+        columns, rows = [columns[0], *columns[3:]], [[row[0], *row[3:]] for row in rows]
+    put_table(settings, columns, rows, [], whole=[0])
 
 
 @key.command("rotate")
@@ -74,6 +81,12 @@ def remove(kid: str) -> None:
         settings,
         f"Key {kid} is gone, and every token it signed with it. It cannot be undone; tokens can be issued anew.",
     )
+
+
+def _public(item: SigningKey) -> str:
+    """Return the public key; on a terminal enough of it to compare."""
+    text = item.public_key.hex()
+    return f"{text[:12]}…" if stdout_is_terminal() else text
 
 
 def _use(item: SigningKey) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefixdb.cli.advice import explain_login, home_words
+from prefixdb.cli.advice import explain_login
 from prefixdb.cli.arguments import NAMESPACE
 from prefixdb.cli.base import command
+from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import can_ask, put_json, say
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, known_password
@@ -58,7 +59,8 @@ def login(user: str | None, home: int | str | None, password_file: str | None) -
     settings = load_settings(make_profile=True)
     before = load_profiles().profiles.get(settings.profile, Profile())
     _check_place(settings, before)
-    who = _who(settings, user, home, _last_login(before))
+    last = kept_login(before.credentials_file)
+    who = _who(settings, user, home, last)
     path = login_path(settings.profile)
     info = _log_in(settings, who, path, password_file)
     after = dataclasses.replace(
@@ -66,6 +68,9 @@ def login(user: str | None, home: int | str | None, password_file: str | None) -
     )
     save_profile(settings.profile, after)
     _say_login(settings, who, info, before)
+    if last is not None and (last.user, home_words(last.home)) != (who.user, home_words(who.home)):
+        old = f"{last.user} in {last.namespace_name}"
+        say(settings, f"Profile {settings.profile} had the login of {old} until now; it is replaced, but not ended.")
     if before.namespace not in {None, after.namespace}:
         name = namespace_text(before.namespace) if before.namespace is not None else ""
         say(settings, f"Profile {settings.profile} named namespace {name} until now; that is replaced.")
@@ -128,18 +133,6 @@ def _log_in(settings: Settings, who: _Who, path: Path, password_file: str | None
         raise
 
 
-def _last_login(profile: Profile) -> LoginTokens | None:
-    """Return the login the profile has had; one that cannot be read is about to be replaced."""
-    if profile.credentials_file is None:
-        return None
-    from prefixdb.client.login_file import LoginFile
-
-    try:
-        return LoginFile(profile.credentials_file).read()
-    except UnauthenticatedError:
-        return None
-
-
 def _profile_after(settings: Settings, before: Profile, path: Path) -> Profile:
     """Return the profile with the login in place of a token, and with how its server is reached."""
     changes: dict[str, Any] = {"endpoint": endpoint_of(settings), "token_file": None, "credentials_file": path}
@@ -181,12 +174,8 @@ def _say_login(settings: Settings, who: _Who, info: LoginInfo, before: Profile) 
         )
     until = f"until {instant(info.expires_at)}, and longer when it is used"
     current = load_profiles().current == settings.profile
-    how = "it is current" if current else f"use it with --profile, or always: {_use_line(settings)}"
+    how = "it is current" if current else f"use it with --profile, or always: prefixdb profile use {settings.profile}"
     say(settings, f"Profile {settings.profile} has the login {until}; {how}.")
-
-
-def _use_line(settings: Settings) -> str:
-    return command_line("profile", "use", settings.profile)
 
 
 @command("logout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -74,10 +75,12 @@ def _say_who_begins(settings: Settings, name: str, guardian: str | None, out: Pa
     if out is not None:
         say(settings, f"Its guardian's token is in {out}; it is stored nowhere else.")
     if guardian is not None:
-        line = command_line("login", "--namespace", name, "--user", guardian)
+        # A profile of its own: the login of whoever made the namespace is not to be replaced by it.
+        line = shlex.join(["prefixdb", "--profile", name, "--namespace", name, "login", "--user", guardian])
         say(settings, f"{guardian} is its guardian and logs in with: {line}")
     if out is None and guardian is None:
-        say(settings, f"A token for it: prefixdb token issue SUBJECT --group writers --namespace {name}")
+        line = command_line("token", "issue", "SUBJECT", "--group", "writers", "--namespace", name)
+        say(settings, f"A token for it: {line}")
 
 
 @ns.command("list")
@@ -94,7 +97,7 @@ def list_(include_dropped: bool) -> None:
                 labels = " ".join(f"{name}={value}" for name, value in sorted(item.labels.items()))
                 rows.append([str(item.id), item.name, item.state.name, instant(item.created_at), labels or "-"])
     if not settings.json:
-        put_table(settings, ["id", "name", "state", "created", "labels"], rows, [0])
+        put_table(settings, ["id", "name", "state", "created", "labels"], rows, [0], sparse=[3, 4])
 
 
 @ns.command("show")
@@ -144,7 +147,7 @@ def suspend(namespace: int | str, read_only: bool, reason: str) -> None:
     if settings.json:
         put_json(namespace_json(changed))
     effect = "accepts only reads and deletes now" if read_only else "answers nobody now"
-    say(settings, f"Namespace {changed.name} {effect}. Take it back: prefixdb ns resume {changed.name}")
+    say(settings, f"Namespace {changed.name} {effect}. Take it back: {command_line('ns', 'resume', changed.name)}")
 
 
 @ns.command("resume")

@@ -11,7 +11,7 @@ from prefixdb.cli.base import command
 from prefixdb.cli.ns_show import namespace_json, put_report, report_json
 from prefixdb.cli.output import put_json, say
 from prefixdb.cli.progress import progress
-from prefixdb.cli.session import At, confirm, connected
+from prefixdb.cli.session import At, command_line, confirm, connected
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import duration, instant, number, size
 
@@ -71,8 +71,8 @@ def _what_happened(before: Namespace, banned: Namespace) -> str:
     did = f"Banned {banned.name}, id:{banned.id}{again}: it answers nobody from now on."
     if banned.reclaim_after is not None and banned.banned_at != banned.reclaim_after:
         until = instant(banned.reclaim_after)
-        return f"{did}\nIt can be taken back until {until}: prefixdb ns unban id:{banned.id}"
-    return f"{did}\nThis cannot be undone; its bytes are going: prefixdb ns report id:{banned.id}"
+        return f"{did}\nIt can be taken back until {until}: {command_line('ns', 'unban', f'id:{banned.id}')}"
+    return f"{did}\nThis cannot be undone; its bytes are going: {command_line('ns', 'report', f'id:{banned.id}')}"
 
 
 def _watch(settings: Settings, db: Database, namespace_id: int) -> ReclaimReport:

@@ -51,6 +51,7 @@ def put_table(
     numbers: Sequence[int],
     *,
     whole: Sequence[int] = (),
+    sparse: Sequence[int] = (),
 ) -> None:
     """Write rows: a table on a terminal, tab-separated lines without a head elsewhere.
 
@@ -60,6 +61,7 @@ def put_table(
         rows: cells as text.
         numbers: indexes of the columns that are aligned to the right.
         whole: indexes of the columns that are never folded onto several lines.
+        sparse: indexes of columns that a terminal does not show when every cell is "-".
     """
     if not stdout_is_terminal():
         for row in rows:
@@ -71,12 +73,15 @@ def put_table(
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    empty = {index for index in sparse if all(row[index] == "-" for row in rows)}
     for index, column in enumerate(columns):
+        if index in empty:
+            continue
         side: Literal["right", "left"] = "right" if index in numbers else "left"
         table.add_column(column, justify=side, overflow="fold", no_wrap=index in whole)
     for row in rows:
         # Text, not str: rich would take square brackets in a name for its own markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell) for index, cell in enumerate(row) if index not in empty))
     Console(no_color=settings.no_color, highlight=False).print(table)
 
 

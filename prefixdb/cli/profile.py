@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from prefixdb.cli.advice import home_words
 from prefixdb.cli.arguments import read_secret_line
 from prefixdb.cli.base import given_flags, group
+from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_json, put_table, say
 from prefixdb.cli.session import command_line, confirm
 from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
-from prefixdb.cli.text import instant
 from prefixdb.client.profiles import (
     Profile,
     check_name,
@@ -30,10 +29,6 @@ from prefixdb.client.profiles import (
     store_token,
     use_profile,
 )
-from prefixdb.errors import UnauthenticatedError
-
-if TYPE_CHECKING:
-    from prefixdb.client.logins import LoginTokens
 
 
 @group("profile")
@@ -65,37 +60,32 @@ def list_() -> None:
         for name, item in sorted(known.profiles.items())
     ]
     if rows:
-        put_table(settings, ["", "name", "endpoint", "login or token", "namespace", "database", "TLS"], rows, [5])
+        put_table(
+            settings,
+            ["", "name", "endpoint", "login or token", "namespace", "database", "TLS"],
+            rows,
+            [5],
+            sparse=[4, 5],
+        )
     else:
         say(settings, "There are no profiles yet; 'prefixdb login' or 'prefixdb profile set NAME' makes one.")
-
-
-def _login_of(item: Profile) -> LoginTokens | None:
-    """Return the login that a profile keeps; None when it has none, or one that cannot be read."""
-    if item.credentials_file is None:
-        return None
-    from prefixdb.client.login_file import LoginFile
-
-    try:
-        return LoginFile(item.credentials_file).read()
-    except UnauthenticatedError:
-        return None
 
 
 def _credentials(item: Profile) -> str:
     """Return in words how a profile proves who one is."""
     if item.credentials_file is None:
         return str(item.token_file or "-")
-    kept = _login_of(item)
+    kept = kept_login(item.credentials_file)
     if kept is None:
         return "no login any more"
     ends = kept.refresh_expires_at
-    over = ends is not None and ends <= datetime.now(UTC)
-    return f"{kept.user} in {kept.namespace_name}, {'ended' if over else 'until'} {instant(ends)}"
+    over = ", ended" if ends is not None and ends <= datetime.now(UTC) else ""
+    home = f" of {home_words(kept.home)}" if home_words(kept.home) != kept.namespace_name else ""
+    return f"{kept.user}{home} in {kept.namespace_name}{over}"
 
 
 def _login_json(item: Profile) -> dict[str, Any] | None:
-    kept = _login_of(item)
+    kept = kept_login(item.credentials_file)
     if kept is None:
         return None
     facts = {"user": kept.user, "home": home_words(kept.home), "namespace_name": kept.namespace_name}

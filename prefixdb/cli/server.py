@@ -38,7 +38,7 @@ def whoami() -> None:
         "namespace": f"{me.namespace_name} (id:{me.namespace_id}, {me.namespace_state.name})",
     }
     if me.home_namespace_id != me.namespace_id:
-        words["belongs to"] = f"id:{me.home_namespace_id}; here as a guest, by a grant"
+        words["belongs to"] = "the default namespace; here as a guest, by a grant"
     words |= {
         "kind": _kind(me),
         "groups": ", ".join(me.groups) or "-",

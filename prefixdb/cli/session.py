@@ -15,27 +15,27 @@ import click
 from prefixdb.cli.advice import explain
 from prefixdb.cli.arguments import read_secret_line
 from prefixdb.cli.base import given_flags
-from prefixdb.cli.settings import Settings, usage_errors
+from prefixdb.cli.logins import kept_login, of_default
+from prefixdb.cli.settings import Settings, namespace_text, usage_errors
 from prefixdb.errors import PrefixdbError, Reason, error
 
 if TYPE_CHECKING:
     from prefixdb.client.options import ClientOptions, TlsOptions
     from prefixdb.client.sync import Database
 
-DEFAULT_NAMESPACES: tuple[int | str | None, ...] = (None, 0, "default")
-"""How a login says that its member belongs to the namespace that is always there."""
-
 
 class At(enum.Enum):
     """Where a command works.
 
     NAMESPACE  in the namespace that --namespace, its variable or the profile names; else the token's own
+    MEMBERS    as NAMESPACE; a cluster guardian is told how to help there
     HOME       on the cluster: where the caller belongs. --namespace makes no sense; what a variable or the profile say
                about it is meant for the other commands
     NAMED      as HOME, and the command tells the server which namespace it is about
     """
 
     NAMESPACE = "namespace"
+    MEMBERS = "members"
     HOME = "home"
     NAMED = "named"
 
@@ -55,8 +55,20 @@ def connected(settings: Settings, at: At = At.NAMESPACE) -> Iterator[Database]:
         with connect(options=options) as database:
             yield database
     except PrefixdbError as failure:
-        explain(failure, settings, options)
+        if at is At.MEMBERS and failure.reason is Reason.NOT_PERMITTED:
+            _explain_members(failure, settings)
+        else:
+            explain(failure, settings, options)
         raise
+
+
+def _explain_members(failure: PrefixdbError, settings: Settings) -> None:
+    """Say whose the members and groups of a namespace are."""
+    name = "NAMESPACE" if settings.namespace is None else shlex.quote(namespace_text(settings.namespace))
+    failure.add_note(
+        "Members and groups are looked after by guardians of their namespace. A cluster guardian who is to help takes "
+        f"a token for it: prefixdb token issue NAME --guardian namespace --namespace {name} --out FILE"
+    )
 
 
 def client_options(settings: Settings, at: At = At.NAMESPACE) -> ClientOptions:
@@ -82,7 +94,7 @@ def client_options(settings: Settings, at: At = At.NAMESPACE) -> ClientOptions:
             token=token,
             token_file=token_file,
             credentials_file=settings.credentials_file,
-            namespace=settings.namespace if at is At.NAMESPACE else _home(settings),
+            namespace=settings.namespace if at in {At.NAMESPACE, At.MEMBERS} else _home(settings),
             database=settings.database,
             tls=tls_of(settings),
             insecure=settings.insecure,
@@ -111,17 +123,18 @@ def tls_of(settings: Settings) -> TlsOptions | None:
 
 def _home(settings: Settings) -> int | None:
     """Return 0 for a login of a member of the default namespace, who may have landed in another; else None."""
-    if settings.credentials_file is None:
-        return None
-    from prefixdb.client.login_file import LoginFile
-
-    kept = LoginFile(settings.credentials_file).read()
-    return 0 if kept is not None and kept.home in DEFAULT_NAMESPACES else None
+    return 0 if of_default(kept_login(settings.credentials_file)) else None
 
 
 def command_line(*words: str) -> str:
-    """Return a command of this program as people can copy it."""
-    return shlex.join(["prefixdb", *words])
+    """Return a command of this program as people can copy it: as whom, and where, this command was told on its line."""
+    flags = given_flags(click.get_current_context())
+    where: list[str] = []
+    for name in ("profile", "endpoint", "token_file", "namespace"):
+        value = flags.get(name)
+        if value is not None and value != "-":
+            where += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(["prefixdb", *where, *words])
 
 
 def confirm(settings: Settings, what: str, word: str) -> None:

@@ -176,10 +176,8 @@ def load_settings(
     found = {"profile": Setting(name, source if name is not None else "default")}
     for setting, (parse, default) in _PARSERS.items():
         found[setting] = _resolve(setting, parse, default, flags, (name, profile))
-    # A token that is named here and now wins over the login that the profile keeps.
-    named = found["token_file"].source.startswith(("flag", "variable"))
-    login = None if named else profile.credentials_file
-    found["credentials_file"] = Setting(login, "default" if login is None else f"profile {name}")
+        if setting == "token_file":
+            found["credentials_file"] = _login_file(found[setting], name, profile)
     if os.environ.get("NO_COLOR") and not found["no_color"].value:
         found["no_color"] = Setting(True, "variable NO_COLOR")
     return Settings(found)
@@ -191,6 +189,13 @@ def _load_profile(name: str | None, *, may_be_new: bool) -> Profile:
     if may_be_new and check_name(name) not in load_profiles().profiles:
         return Profile()
     return load_profile(name)
+
+
+def _login_file(token_file: Setting, name: str | None, profile: Profile) -> Setting:
+    """Return the file of the profile's login. A token that is named here and now wins over it."""
+    if profile.credentials_file is None or token_file.source.startswith(("flag", "variable")):
+        return Setting(None, "default")
+    return Setting(profile.credentials_file, f"profile {name}")
 
 
 def _resolve(

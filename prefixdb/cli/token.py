@@ -14,7 +14,7 @@ from prefixdb.cli.base import given_flags, group
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.session import At, command_line, confirm, connected
-from prefixdb.cli.settings import Settings, load_settings, namespace_text
+from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import instant
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def issue(
         say(settings, "It is in no group and can read and write nothing; --group readers or --group writers lets it.")
     where = f" in {out}" if out is not None else ""
     say(settings, f"Token for {subject}{where}, valid until {instant(issued.info.expires_at)}.")
-    there = [] if settings.namespace is None else ["--namespace", namespace_text(settings.namespace)]
-    say(settings, f"Revoke it: {command_line('token', 'revoke', '--jti', issued.info.jti, *there)}")
+    say(settings, f"Revoke it: {command_line('token', 'revoke', '--jti', issued.info.jti)}")
 
 
 @token.command("list")

@@ -10,10 +10,10 @@ import click
 from prefixdb.cli.arguments import NAMESPACE, PRIVILEGE
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_show import iso
-from prefixdb.cli.output import put_facts, put_json, put_table, say, stdout_is_terminal
+from prefixdb.cli.output import can_ask, put_facts, put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, known_password, new_password
 from prefixdb.cli.session import At, command_line, confirm, connected
-from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.settings import Settings, load_settings, namespace_text
 from prefixdb.cli.text import instant
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def create(
     settings = load_settings()
     if no_password and password_file is not None:
         raise click.UsageError("Give either --password-file or --no-password.")
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         password = None if no_password else new_password(password_file, name)
         made = db.guardian.members.create(
             name, password=password, groups=groups, privileges=privileges, main_namespace=main
@@ -73,6 +73,9 @@ def create(
     say(settings, f"Created member {name}{rights}. Take it back: {command_line('user', 'delete', name)}")
     if not groups and not privileges:
         say(settings, f"It is in no group and can read and write nothing yet: {_set_line(name)} --group writers")
+    if main is not None:
+        line = command_line("grant", "add", name, namespace_text(main), "--group")
+        say(settings, f"A login lands in {namespace_text(main)} once that is granted: {line} GROUP")
     if no_password:
         say(settings, f"Nobody can log in as {name} before it has a password: {command_line('user', 'passwd', name)}")
 
@@ -82,14 +85,14 @@ def list_() -> None:
     """List the members by name."""
     settings = load_settings()
     rows = []
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         for item in db.guardian.members.list():
             if settings.json:
                 put_json(member_json(item))
             else:
                 rows.append(_row(item))
     if not settings.json:
-        _put_members(settings, rows)
+        put_table(settings, COLUMNS, rows, [], sparse=[3, 4])
 
 
 @user.command("show")
@@ -97,7 +100,7 @@ def list_() -> None:
 def show(name: str) -> None:
     """Show member NAME."""
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         _put_member(settings, db.guardian.members.get(name))
 
 
@@ -141,7 +144,7 @@ def set_(
         changes["disabled"] = disabled
     if not (changes or groups or added or removed):
         raise click.UsageError("Nothing to change: give --group, --disable or another option.")
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         before = db.guardian.members.get(name)
         if groups or added or removed:
             changes["groups"] = groups or _changed_groups(before, added, removed)
@@ -164,8 +167,10 @@ def passwd(name: str | None, password_file: str | None, old_password_file: str |
     if name is not None and old_password_file is not None:
         raise click.UsageError("A guardian needs no old password; leave --old-password-file out, or NAME for your own.")
     if name is None and (password_file is None) != (old_password_file is None):
-        raise click.UsageError("--password-file and --old-password-file belong together when it is your own.")
-    with connected(settings, At.HOME if name is None else At.NAMESPACE) as db:
+        raise click.UsageError("For your own password --old-password-file and --password-file belong together.")
+    if name is None and password_file is None and not can_ask():
+        raise click.UsageError("Nobody can be asked here: give --old-password-file and --password-file, or a NAME.")
+    with connected(settings, At.HOME if name is None else At.MEMBERS) as db:
         if name is None:
             name = _change_own(db, password_file, old_password_file)
             kept = ", but for this one"
@@ -185,7 +190,7 @@ def delete(name: str) -> None:
     The name has to be typed, or --yes given. It cannot be undone.
     """
     settings = load_settings()
-    with connected(settings) as db:
+    with connected(settings, At.MEMBERS) as db:
         where = db.whoami().namespace_name
         item = db.guardian.members.get(name)
         ends = "Its logins and grants end, and every token of that name is revoked; it cannot be undone."
@@ -199,7 +204,13 @@ def delete(name: str) -> None:
 
 def _change_own(db: Database, password_file: str | None, old_password_file: str | None) -> str:
     """Change the caller's own password and return the caller's name."""
-    name = db.whoami().subject
+    me = db.whoami()
+    name = me.subject
+    if not me.member:
+        raise click.UsageError(
+            f"This is a token, not a login, and has no password. Log in first, or name the member: "
+            f"{command_line('user', 'passwd')} NAME"
+        )
     old = known_password(old_password_file, f"{name} until now")
     db.change_password(old, new_password(password_file, name))
     return name
@@ -257,16 +268,6 @@ def _row(item: Member) -> list[str]:
     privileges = ", ".join(privilege.label for privilege in item.privileges)
     groups = ", ".join(item.groups)
     return [item.name, groups or "-", _log_in(item), privileges or "-", _main(item), instant(item.created_at)]
-
-
-def _put_members(settings: Settings, rows: list[list[str]]) -> None:
-    """Write members; on a terminal without the columns that only members of the default namespace have, if empty."""
-    columns = list(COLUMNS)
-    if stdout_is_terminal():
-        empty = [index for index in (3, 4) if all(row[index] == "-" for row in rows)]
-        columns = [name for index, name in enumerate(columns) if index not in empty]
-        rows = [[cell for index, cell in enumerate(row) if index not in empty] for row in rows]
-    put_table(settings, columns, rows, [])
 
 
 def _put_member(settings: Settings, item: Member) -> None:
