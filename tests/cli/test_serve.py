@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.store.stores import DURABLE
+from tests.support.certificates import issue
 
 READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+)\)\n")
 
@@ -81,7 +83,9 @@ def test_data_the_token_and_the_ready_file_are_where_they_were_asked_for(bare: C
         assert (facts["store"], facts["durability"], facts["data_dir"]) == (store, "os", str(data))
         assert bare("put", "k", "v", "--endpoint", ready[1], "--token-file", token_file).status == 0
     assert not ready_file.exists()
-    assert secret not in (tmp_path / "errors").read_text()
+    told = (tmp_path / "errors").read_text()
+    assert str(data / "guardian.password") in told and token_file in told
+    assert secret not in told and (data / "guardian.password").read_text().strip() not in told
     with serving(bare, *flags, errors=tmp_path / "errors") as ready:
         assert bare("get", "k", "--endpoint", ready[1], "--token-file", token_file).out == b"v"
 
@@ -102,16 +106,90 @@ def test_a_second_server_on_the_same_directory_is_told_why_not(bare: Cli, tmp_pa
         (["--listen", "nonsense"], "server.listen"),
         (["--config", "no/such/file"], "does not exist"),
         (["--dev", "--data-dir", "x"], "--data-dir"),
+        (["--dev", "--tls-cert", "x", "--tls-key", "x"], "--tls-cert"),
+        (["--tls-ca", "x"], "--tls-client-ca"),
+        (["--tls-cert", "x"], "tls.key"),
+        (["--tls-cert", "none.pem", "--tls-key", "none.key"], "none.pem cannot be read"),
+        (["--tls-client-ca", "x"], "tls.client_ca needs"),
+        (["--tls-subject", "token"], "tls.subject"),
+        (["--issuers", "none.toml"], "none.toml"),
+        (["--anonymous", "guardian"], "'guardian'"),
+        (["--listen", "unix:relative"], "absolute path"),
         (["--store", "other"], "'other'"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, flags: list[str], words: str) -> None:
-    directory = [] if "--data-dir" in flags else ["--data-dir", str(tmp_path / "data")]
+    directory = [] if {"--data-dir", "--dev"} & set(flags) else ["--data-dir", str(tmp_path / "data")]
     ended = bare.process("serve", "--http", "", *directory, *flags)
     assert ended.status in {2, 64 + 3, 64 + 9}
     assert ended.out == b""
     assert words in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_unix_socket_serves_every_command_and_goes_with_the_server(bare: Cli, tmp_path: Path) -> None:
+    data, path, ready_file = tmp_path / "data", tmp_path / "socket", tmp_path / "ready"
+    flags = ["--data-dir", str(data), "--listen", f"unix:{path}", "--http", "", "--ready-file", str(ready_file)]
+    with serving(bare, *flags, errors=tmp_path / "errors") as ready:
+        assert ready[1] == f"unix:{path}" == ready_file.read_text().strip()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        at = ["--endpoint", ready[1], "--token-file", str(data / "guardian.token")]
+        assert bare("put", "k", "v", *at).status == 0
+        assert bare("get", "k", *at).out == b"v"
+        looked = bare("doctor", *at)
+        assert looked.status == 0 and f"{path} is a socket" in looked.text
+    assert not path.exists()
+    process = subprocess.Popen(bare.command("serve", *flags), stdout=subprocess.PIPE, env=bare.environment, text=True)
+    assert process.stdout is not None and READY.fullmatch(process.stdout.readline())
+    process.kill()
+    process.wait(30)
+    process.stdout.close()
+    assert path.is_socket(), "a killed server leaves its socket"
+    assert bare("doctor", *at).status == 78
+    with serving(bare, *flags, errors=tmp_path / "errors") as ready:
+        assert bare("get", "k", *at).out == b"v"
+
+
+def test_tls_is_a_matter_of_flags_and_those_of_clients_are_not_taken_for_it(bare: Cli, tmp_path: Path) -> None:
+    authority = issue("ca")
+    authority.write(tmp_path, "ca")
+    for name in ("server", "guardian", "other"):
+        issue(name, authority).write(tmp_path, name)
+    data = tmp_path / "data"
+    flags = ["--data-dir", str(data), "--listen", "127.0.0.1:0", "--http", ""]
+    pair = ["--tls-cert", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key")]
+    pair += ["--tls-client-ca", str(tmp_path / "ca.pem"), "--tls-subject", "token"]
+    with serving(bare, *flags, *pair, errors=tmp_path / "errors") as ready:
+        at = ["--endpoint", ready[1], "--token-file", str(data / "guardian.token"), "--timeout", "10s"]
+        at += ["--tls-ca", str(tmp_path / "ca.pem")]
+        for name, status in (("guardian", 0), ("other", 64 + 7)):
+            own = ["--tls-cert", str(tmp_path / f"{name}.pem"), "--tls-key", str(tmp_path / f"{name}.key")]
+            assert bare("whoami", *at, *own).status == status
+    variables = {"PREFIXDB_TLS_CERT": "none.pem", "PREFIXDB_TLS_KEY": "none.key", "PREFIXDB_INSECURE": "1"}
+    client = Cli(tmp_path, variables)
+    with serving(client, *flags, errors=tmp_path / "errors") as ready:
+        assert bare("ping", "--endpoint", ready[1]).status == 0, "what a client would say is not the server's setting"
+    exposed = client.process("serve", "--data-dir", str(data), "--http", "", "--listen", "0.0.0.0:0")
+    assert exposed.status == 64 + 3 and "--insecure" in exposed.err
+
+
+def test_letting_callers_in_without_a_token_is_said_aloud(bare: Cli, tmp_path: Path) -> None:
+    data, errors = tmp_path / "data", tmp_path / "errors"
+    flags = ["--data-dir", str(data), "--listen", "127.0.0.1:0", "--http", "", "--anonymous", "reader"]
+    with serving(bare, *flags, errors=errors) as ready:
+        [line] = [line for line in errors.read_text().splitlines() if line.startswith("prefixdb: ")]
+        assert line.startswith("prefixdb: warning: Calls without a token are let in") and "--anonymous off" in line
+        assert bare("get", "k", "--endpoint", ready[1]).status == 1, "let in, and there is no such row"
+        assert bare("put", "k", "v", "--endpoint", ready[1]).status == 64 + 7
+        at = ["--endpoint", ready[1], "--token-file", str(data / "guardian.token")]
+        assert "Calls without a token" in bare("status", *at).text
+        [alarm] = bare("status", *at, "--json").json["alarms"]
+        assert "Calls without a token" in alarm
+        doctor = bare("doctor", *at)
+        assert doctor.status == 0 and "Calls without a token" in doctor.text
+    with serving(bare, *flags[:-2], errors=errors) as ready:
+        assert "prefixdb: warning" not in errors.read_text()
+        assert bare("status", *at[:1], ready[1], *at[2:], "--json").json["alarms"] == []
 
 
 def test_a_port_that_is_taken_is_told_in_our_words_only(bare: Cli, tmp_path: Path) -> None:
@@ -158,7 +236,8 @@ def test_without_the_servers_packages_the_way_to_them_is_told(bare: Cli, tmp_pat
         "import sys\nfor name in ('msgspec', 'rocksdict', 'jwt', 'cryptography', 'prometheus_client', 'grpc_health'):\n"
         "    sys.modules[name] = None\n"
     )
-    for arguments in (["serve", "--data-dir", str(tmp_path / "data")], ["config", "init"], ["config", "check"]):
+    directory = ["--data-dir", str(tmp_path / "data")]
+    for arguments in (["serve", *directory], ["recover-guardian", *directory], ["config", "init"], ["config", "check"]):
         ended = bare.process(*arguments, PYTHONPATH=str(hidden.parent))
         assert (ended.status, ended.out) == (2, b""), ended.err
         assert "pip install 'prefixdb[server]'" in ended.err
