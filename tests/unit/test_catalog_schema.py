@@ -9,13 +9,19 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from prefixdb.catalog import schema
+from prefixdb.catalog import member_records, schema
 from prefixdb.catalog.entities import (
     Ban,
+    GrantEffect,
+    GrantRecord,
     Group,
     Guardian,
+    LoginRecord,
+    MemberRecord,
+    NamespaceIssue,
     NamespaceRecord,
     NamespaceState,
+    Privilege,
     ReclaimPhase,
     ReclaimReport,
     Rule,
@@ -31,6 +37,11 @@ BAN = Ban(7, 5, "acme", 3000, "root@0", "unpaid", 4000, NamespaceState.READ_ONLY
 REPORT = ReclaimReport(7, "acme", 5, ReclaimPhase.DONE, 3000, "root@0", "unpaid", 4000, 5000, 8000, 90, 90, 60, 70)
 GROUP = Group("half", (Rule(None, b"", read=True, write=False), Rule(3, b"a\xff", read=False, write=True)))
 TOKEN = ServiceTokenRecord("0a", "bob", ("readers",), Guardian.NAMESPACE, 1, 2, "root@0", "root", 2**60, True)
+MEMBER = MemberRecord(
+    "ann", ("readers", "a"), "$hash", False, 10, 20, 30, (Privilege.AUDIT,), NamespaceIssue(2**64 - 2, 5), 9
+)
+GRANT = GrantRecord("ann", NamespaceIssue(2**63, 5), GrantEffect.ALLOW, ("readers",), 10)
+LOGIN = LoginRecord("f0", "ann", "j0", NamespaceIssue(7, 5), 10, 20)
 
 KEYS = [
     (schema.catalog_key(Tag.META), "00000000000000000001"),
@@ -45,6 +56,10 @@ KEYS = [
     (schema.revoked_token_key(7, "0a"), "0000000000000000000800000000000000073061"),
     (schema.group_key(7, "half"), "0000000000000007002068616c66"),
     (schema.service_token_key(7, "0a"), "000000000000000700213061"),
+    (member_records.member_key(7, "a@b"), "00000000000000070022614062"),
+    (member_records.grant_key("ann", 7), "00000000000000000023616e6e000000000000000007"),
+    (member_records.grant_key("ann", None), "00000000000000000023616e6e00ffffffffffffffff"),
+    (member_records.login_key(7, "ann", "f0"), "00000000000000070024616e6e006630"),
 ]
 
 
@@ -126,6 +141,33 @@ RECORDS = {
         lambda row: schema.decode_service_token("0a", row),
         TOKEN,
     ),
+    "member": (
+        member_records.member_put(7, MEMBER).payload,
+        {
+            "groups": ["readers", "a"],
+            "password_hash": "$hash",
+            "disabled": False,
+            "created_at_ms": 10,
+            "updated_at_ms": 20,
+            "password_changed_at_ms": 30,
+            "privileges": [3],
+            "main": [2**64 - 2, 5],
+        },
+        lambda row: member_records.decode_member("ann", row),
+        MEMBER,
+    ),
+    "grant": (
+        member_records.grant_put(GRANT).payload,
+        {"incarnation": 5, "effect": 1, "groups": ["readers"], "created_at_ms": 10},
+        lambda row: member_records.decode_grant(member_records.grant_record_key("ann", 2**63), row),
+        GRANT,
+    ),
+    "login": (
+        member_records.login_put(7, LOGIN).payload,
+        {"refresh_jti": "j0", "into": [7, 5], "created_at_ms": 10, "expires_at_ms": 20},
+        lambda row: member_records.decode_login(b"ann\0f0", row),
+        LOGIN,
+    ),
 }
 
 
@@ -161,10 +203,12 @@ def broken(kind: str):
 
 def is_wrong(name: str, right: object, wrong: object) -> bool:
     """True when ``wrong`` cannot stand in the field: another type, a negative number, an unknown enum, a bad entry."""
+    if (name, wrong) in (("main", None), ("privileges", [1])):
+        return False  # These can be.
     if type(wrong) is not type(right):
         return True
     if isinstance(wrong, int):
-        return wrong < 0 or name in ("state", "prior_state", "guardian")
+        return wrong < 0 or name in ("state", "prior_state", "guardian", "effect")
     return (
         isinstance(wrong, list) or (isinstance(wrong, dict) and "a" in wrong and wrong["a"] == 1) or wrong == {1: "a"}
     )
@@ -180,6 +224,63 @@ def test_a_record_with_a_missing_or_mistyped_field_is_damage(what, decode, field
     assert caught.value.reason is Reason.CORRUPTION
 
 
+BAD_ENTRIES = [
+    ("member", "privileges", [0]),
+    ("member", "privileges", [4]),
+    ("member", "privileges", ["1"]),
+    ("member", "privileges", [True]),
+    ("member", "groups", ["a", None]),
+    ("member", "main", []),
+    ("member", "main", [1, 2, 3]),
+    ("member", "main", [-1, 1]),
+    ("member", "main", ["1", 1]),
+    ("grant", "groups", [b"a"]),
+    ("grant", "effect", 3),
+    ("grant", "effect", 0),
+    ("login", "into", [1, None]),
+    ("login", "into", [1.0, 1]),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "entry"), BAD_ENTRIES)
+def test_a_malformed_entry_is_damage(kind, name, entry):
+    _, fields, decode, _ = RECORDS[kind]
+    with pytest.raises(PrefixdbError) as caught:
+        decode(row(encode_record({**fields, name: entry})))
+    assert caught.value.reason is Reason.CORRUPTION
+
+
+@pytest.mark.parametrize(
+    ("decode", "key"),
+    [
+        (member_records.decode_grant, b"ann"),
+        (member_records.decode_grant, b"ann\0" + bytes(7)),
+        (member_records.decode_grant, b"ann\0" + bytes(9)),
+        (member_records.decode_grant, b"\xff\0" + bytes(8)),
+        (member_records.decode_login, b"ann"),
+        (member_records.decode_login, b"\xff\0f0"),
+        (member_records.decode_login, b"ann\0\xff"),
+    ],
+)
+def test_a_malformed_key_is_damage(decode, key):
+    payload = RECORDS["grant" if decode is member_records.decode_grant else "login"][0]
+    with pytest.raises(PrefixdbError) as caught:
+        decode(key, row(payload))
+    assert caught.value.reason is Reason.CORRUPTION
+
+
+def test_a_grant_of_all_namespaces_and_a_member_of_none_read_back_equal():
+    wide = GrantRecord("ann", None, GrantEffect.DENY, (), 10)
+    put = member_records.grant_put(wide)
+    assert member_records.decode_grant(member_records.grant_record_key("ann", None), row(put.payload)) == wide
+    plain = MemberRecord("ann", (), "", True, 1, 2, 0, row_version=9)
+    assert member_records.decode_member("ann", row(member_records.member_put(7, plain).payload)) == plain
+
+
+def test_a_login_leaves_by_itself_after_its_refresh_token_and_the_leeway():
+    assert member_records.login_put(7, LOGIN).expires_at_ms == 20 + 30_000
+
+
 BAD_RULES = [
     [],
     [None, b"", True],
@@ -189,6 +290,8 @@ BAD_RULES = [
     [None, "", True, True],
     [None, b"", 1, True],
     [None, b"", True, None],
+    [65_536, b"", True, True],
+    [-1, b"", True, True],
     None,
     {},
 ]
