@@ -15,8 +15,11 @@ _LOG = logging.getLogger("prefixdb.server")
 Problems = Callable[[], Iterable[str]]
 Look = Callable[[], object]
 
-LOOK_S = 0.5
-"""How often files that may be exchanged while the server runs are looked at: a few calls of stat."""
+CERTIFICATES_LOOK_S = 0.5
+"""How often the files of TLS are looked at: a few calls of stat."""
+
+ISSUERS_LOOK_S = 2.0
+"""How often the files of other issuers are read: a key that was taken out is refused soon; reading costs more."""
 
 
 class Alarms:
@@ -39,20 +42,18 @@ class Alarms:
         return {name: sum(1 for _ in problems()) for name, problems in self._sources.items()}
 
 
-async def keep_looking(looks: Iterable[Look]) -> None:
-    """Call each function every ``LOOK_S``, in a thread, until cancelled.
+async def keep_looking(look: Look, every_s: float) -> None:
+    """Call ``look`` in a thread, again and again, until cancelled.
 
-    One that fails is a mistake of ours: it is logged, once until it works again, and the others go on.
+    Should it fail, that is a mistake of ours: it is logged, once until it works again, and the next look may work.
     """
-    failing: set[Look] = set()
-    functions = tuple(looks)
-    while functions:
-        for look in functions:
-            try:
-                await asyncio.to_thread(look)
-                failing.discard(look)
-            except Exception as failure:  # noqa: BLE001 - logged; the next look may work
-                if look not in failing:
-                    _LOG.error("looking for changed files failed", exc_info=failure)
-                failing.add(look)
-        await asyncio.sleep(LOOK_S)
+    failing = False
+    while True:
+        try:
+            await asyncio.to_thread(look)
+            failing = False
+        except Exception as failure:  # noqa: BLE001 - logged
+            if not failing:
+                _LOG.error("looking for changed files failed", exc_info=failure)
+            failing = True
+        await asyncio.sleep(every_s)

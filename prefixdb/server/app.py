@@ -23,8 +23,8 @@ from prefixdb.catalog.tokens import Keyring, TokenAuthority
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.reclaim import Reclaimer
-from prefixdb.server import logs
-from prefixdb.server.alarms import Alarms, Look, keep_looking
+from prefixdb.server import alarms, logs
+from prefixdb.server.alarms import Alarms, keep_looking
 from prefixdb.server.audit import AUDIT_FILE, AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.exposure import notices
@@ -224,9 +224,12 @@ class App:
         self._parts.push_async_callback(self.administration.drain)
         sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
-        looks: list[Look] = [self.certificates.look] if self.certificates else []
-        looks += [self.issuers.reload] if self.issuers else []
-        self._parts.callback(self._spawn(keep_looking(looks)).cancel)
+        if self.certificates is not None:
+            looking = keep_looking(self.certificates.look, alarms.CERTIFICATES_LOOK_S)
+            self._parts.callback(self._spawn(looking).cancel)
+        if self.issuers is not None:
+            looking = keep_looking(self.issuers.reload, alarms.ISSUERS_LOOK_S)
+            self._parts.callback(self._spawn(looking).cancel)
 
     @property
     def _check_peer(self) -> PeerCheck:

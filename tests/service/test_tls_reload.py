@@ -28,7 +28,7 @@ EXCHANGES = 4
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for new files often."""
-    monkeypatch.setattr(alarms, "LOOK_S", 0.02)
+    monkeypatch.setattr(alarms, "CERTIFICATES_LOOK_S", 0.02)
 
 
 @contextlib.asynccontextmanager
