@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,22 @@ def test_a_public_key_used_as_a_secret_makes_no_token(tmp_path, algorithm):
             head = f"{b64(raw(okta.header(alg='HS256', kid=kid)))}.{b64(raw(okta.claims(scene.world, 7)))}"
             forged = f"{head}.{b64(hmac.new(secret, head.encode(), hashlib.sha256).digest())}"
             assert scene.reason(forged) is INVALID
+
+
+def test_an_algorithm_that_is_not_the_keys_is_refused_before_any_signature_is_looked_at(scene, caplog):
+    forged = encode(scene.okta.header(alg="HS256"), scene.okta.claims(scene.world, 7), make_key("HS256", "x"))
+    with caplog.at_level(logging.DEBUG, logger="prefixdb"):
+        assert scene.reason(forged) is INVALID
+    assert [record.getMessage() for record in caplog.records] == ["token refused: algorithm is not the key's"]
+
+
+def test_a_token_that_was_made_for_something_else_is_refused(scene):
+    okta, claims = scene.okta, scene.okta.claims(scene.world, 7)
+    for kind in ("JWT", "jwt", "at+jwt", "AT+JWT", None):
+        header = okta.header(**({} if kind is None else {"typ": kind}))
+        assert scene.reason(encode(header, claims, okta.key)) is None
+    for kind in ("", "JWE", "JOSE", "logout+jwt", "secevent+jwt", "dpop+jwt", "application/jwt", "JWT ", "at+JWTs"):
+        assert scene.reason(encode(okta.header(typ=kind), claims, okta.key)) is INVALID
 
 
 def test_nobody_speaks_for_another_issuer(scene):

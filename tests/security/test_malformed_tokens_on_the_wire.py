@@ -1,7 +1,8 @@
 """Goal: whoever sends a token that is not good learns one thing only, and always the same bytes.
 
-Method: more than sixty malformed and forged tokens are made from a good one and sent over the wire; the status, the
-message and the details of all replies must form a set of one.
+Method: more than sixty malformed and forged tokens are made from a good one of each kind and sent over the wire, to the
+calls they are for and to those they are not for; the status, the message and the details of all replies must form a set
+of one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import grpc
 from prefixdb.catalog.entities import Guardian
 from prefixdb.limits import TOKEN_BYTES_MAX
 from prefixdb.rpcstatus import DETAILS_KEY
+from prefixdb.v1 import auth_pb2
 from prefixdb.v1 import key_value_pb2 as pb
+from tests.security.forging_issuers import OtherIssuer, write_issuers
+from tests.security.forging_issuers import encode as issued
 from tests.support.server import RunningServer, running
 
 
@@ -70,10 +74,24 @@ def malformed(good: str) -> list[str]:
 
 async def reply_to(server: RunningServer, token: str) -> tuple[Any, ...]:
     """Return (status, message, details) of a Get with the token."""
+    metadata = (("authorization", f"Bearer {token}"),)
+    return await refusal(server.nobody().key_value.Get(pb.GetRequest(key=b"k"), metadata=metadata, timeout=10))
+
+
+async def reply_to_refresh(server: RunningServer, token: str) -> tuple[Any, ...]:
+    """Return the same of a Refresh; Logout must say it too."""
+    auth = server.nobody().auth
+    replies = [
+        await refusal(auth.Refresh(auth_pb2.RefreshRequest(refresh_token=token), timeout=10)),
+        await refusal(auth.Logout(auth_pb2.LogoutRequest(refresh_token=token), timeout=10)),
+    ]
+    assert replies[0] == replies[1]
+    return replies[0]
+
+
+async def refusal(call: Any) -> tuple[Any, ...]:
     try:
-        await server.nobody(token).key_value.Get(
-            pb.GetRequest(key=b"k"), metadata=(("authorization", f"Bearer {token}"),), timeout=10
-        )
+        await call
     except grpc.aio.AioRpcError as failure:
         trailers = dict(failure.trailing_metadata() or ())
         assert set(trailers) <= {DETAILS_KEY}, "a trailer that others do not have"
@@ -94,6 +112,34 @@ def test_sixty_malformed_tokens_get_one_identical_reply(tmp_path: Path) -> None:
             assert len(replies) == 1, replies
             assert next(iter(replies))[0] is grpc.StatusCode.UNAUTHENTICATED
             assert len(server.app.sessions) == 1, "a token that was refused is remembered"
+
+    asyncio.run(main())
+
+
+def test_tokens_of_logins_and_of_other_issuers_get_the_same_reply_wherever_they_do_not_belong(tmp_path: Path) -> None:
+    async def main() -> None:
+        issuer = OtherIssuer(tmp_path)
+        file = write_issuers(tmp_path / "issuers.toml", issuer)
+        async with running(tmp_path / "data", settings={"auth.issuers": str(file)}) as server:
+            acme = server.create("acme")
+            server.member(acme, "ann")
+            ann = await server.login("ann", home=acme)
+            access, refresh = ann.tokens.access_token, ann.tokens.refresh_token
+            record = {"ns": str(acme.id), "inc": str(acme.incarnation)}
+            now_s = server.app.clock.now_ms() // 1000
+            times = {"iat": now_s, "exp": now_s + 600}
+            claims = {"iss": issuer.iss, "aud": "prefixdb", "sub": "zoe", "jti": "j", "groups": ["readers"], **record}
+            foreign = issued(issuer.header(), {**claims, **times, "typ": "access"}, issuer.key)
+            for good in (access, foreign):
+                assert not (await server.nobody(good).get(pb.GetRequest(key=b"k"))).found
+            for_calls = {*malformed(access), *malformed(foreign), *malformed(refresh), refresh} - {access, foreign}
+            for_refresh = {*malformed(refresh), access, foreign, server.token(acme.id), ""} - {refresh}
+            for_refresh = {token for token in for_refresh if token.isprintable()}
+            replies = {await reply_to(server, token) for token in for_calls}
+            replies |= {await reply_to_refresh(server, token) for token in for_refresh}
+            assert len(replies) == 1, replies
+            assert len(for_calls) >= 180 and len(for_refresh) >= 60
+            assert (await ann.refreshed()).tokens.refresh_token != refresh, "none of it has ended or spent the login"
 
     asyncio.run(main())
 
