@@ -26,6 +26,9 @@ from prefixdb.v1 import auth_pb2
 RENEW_BEFORE_S = 60.0
 """How long before its end an access token is renewed: enough for a slow network, so that no call has to wait for it."""
 
+LIFETIME_S_MIN = 1.0
+"""Shortest lifetime that an access token is taken to have."""
+
 TRY_AGAIN_S = 2.0
 """Wait between tries to renew a token that is still good, so that a server in trouble is not asked with every call."""
 
@@ -183,7 +186,9 @@ def access_of(message: auth_pb2.Tokens, now_s: float) -> AccessToken:
         claims = None  # A token need not be readable to its holder; then the answer's own time has to do.
     if claims is not None and claims.issued_at is not None and claims.expires_at is not None:
         lifetime_s = (claims.expires_at - claims.issued_at).total_seconds()
-    margin_s = min(RENEW_BEFORE_S, max(lifetime_s, 0) / 4)
+    # At least long enough to be tried: a new token that counted as expired would be renewed for ever.
+    lifetime_s = max(lifetime_s, LIFETIME_S_MIN)
+    margin_s = min(RENEW_BEFORE_S, lifetime_s / 4)
     return AccessToken(message.access_token, now_s + lifetime_s - margin_s, now_s + lifetime_s)
 
 

@@ -2,6 +2,9 @@
 
 Nothing is atomic here: every operation succeeds or fails alone, in order. It is the fast way to write or read a lot:
 one message carries hundreds of operations and nobody waits for each answer.
+
+A stream lives no longer than the token it was opened with. When a login renews its token, the pipeline takes the
+answers that are still to come and goes on over a new stream, so that the order holds.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from prefixdb.client.encoding import (
     row_test,
     ttl_to_ms,
 )
+from prefixdb.client.failures import in_doubt
 from prefixdb.client.pending import Pending, delete_version, got_value, put_version
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, error
 from prefixdb.limits import MIB, PIPELINE_OPERATIONS_MAX
 from prefixdb.v1 import key_value_pb2
 
@@ -56,6 +60,8 @@ class AsyncPipeline:
         self._in_flight_max = in_flight
         self._raise_errors = raise_errors
         self._exchange: AsyncExchange[Any, key_value_pb2.PipelineResponse] | None = None
+        self._answered = False
+        self._refused: str | None = None
         self._message = key_value_pb2.PipelineRequest()
         self._message_bytes = 0
         self._waiting: list[Pending[Any]] = []
@@ -156,16 +162,35 @@ class AsyncPipeline:
             return
         while len(self._under_way) >= self._in_flight_max:
             await self._receive()
+        if self._exchange is not None and not await self._is_current(self._exchange):
+            while self._under_way:
+                await self._receive()
+            self._leave_stream()
         message, pending = self._message, self._waiting
         self._message, self._message_bytes, self._waiting = key_value_pb2.PipelineRequest(id=message.id + 1), 0, []
         self._under_way.append(pending)
         try:
             if self._exchange is None:
-                self._exchange = await self._connection.open_duplex(methods.PIPELINE)
+                self._exchange = await self._open_stream()
             await self._exchange.send(message, self._deadline_s)
         except PrefixdbError as failure:
             self._break(failure)
             raise
+
+    async def _is_current(self, exchange: AsyncExchange[Any, key_value_pb2.PipelineResponse]) -> bool:
+        """True while the stream's token is the one for new calls."""
+        try:
+            return await self._connection.token_is_current(exchange.token)
+        except PrefixdbError as failure:
+            self._break(failure)
+            raise
+
+    async def _open_stream(self) -> AsyncExchange[Any, key_value_pb2.PipelineResponse]:
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            await self._connection.renew(refused)
+        self._answered = False
+        return await self._connection.open_duplex(methods.PIPELINE)
 
     async def _receive(self) -> None:
         """Take the next answer, which is the oldest message's."""
@@ -181,6 +206,7 @@ class AsyncPipeline:
             short = error(Reason.OUTCOME_UNKNOWN, "The server ended the pipeline before it answered everything.")
             self._break(short)
             raise short
+        self._answered = True
         self._under_way.popleft()
         for promise, result in zip(pending, answer.results, strict=True):
             failed = promise.settle(result)
@@ -189,7 +215,18 @@ class AsyncPipeline:
 
     def _break(self, failure: PrefixdbError) -> None:
         """The stream failed: so did everything that has no answer. A new stream serves what comes next."""
-        self._fail_all(failure)
+        if isinstance(failure, UnauthenticatedError) and self._exchange is not None:
+            self._refused = self._exchange.token
+        if self._answered and self._under_way and not in_doubt(failure):
+            # The stream had been admitted: a message may have been carried out before the token or the namespace ended.
+            told = error(Reason.OUTCOME_UNKNOWN, f"The pipeline ended before this was answered: {failure.message}")
+            told.__cause__ = failure
+            self._fail_all(told)
+        else:
+            self._fail_all(failure)
+        self._leave_stream()
+
+    def _leave_stream(self) -> None:
         if self._exchange is not None:
             self._exchange.cancel()
             self._exchange = None

@@ -20,7 +20,7 @@ from prefixdb.client.models import LoginInfo
 from prefixdb.client.options import ClientOptions
 from prefixdb.client.sync import wire
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, UnavailableError, error
+from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, UnavailableError, error
 from prefixdb.v1 import auth_pb2
 
 REFRESH_DEADLINE_S = 10.0
@@ -173,13 +173,22 @@ class Login:
             if self._file is not None:
                 self._lock(self._file, always=True)
             try:
+                request = auth_pb2.ChangePasswordRequest(old_password=old, new_password=new)
                 access = self._settle(deadline_s)
+                self._prepare()
+                timeout_s = max(deadline_s, REFRESH_DEADLINE_S)
+                try:
+                    answer = self._send(methods.CHANGE_PASSWORD, request, timeout_s, access)
+                except UnauthenticatedError as failure:
+                    if failure.reason is Reason.BAD_CREDENTIALS:
+                        raise
+                    self._state.refuse(access)
+                    access = self._settle(deadline_s)
+                    self._prepare()
+                    answer = self._send(methods.CHANGE_PASSWORD, request, timeout_s, access)
                 tokens = self._state.tokens
                 if tokens is None:
                     raise AssertionError("a settled login has tokens")
-                self._prepare()
-                request = auth_pb2.ChangePasswordRequest(old_password=old, new_password=new)
-                answer = self._send(methods.CHANGE_PASSWORD, request, max(deadline_s, REFRESH_DEADLINE_S), access)
                 self._password.replace(old, new)
                 changed = self._tokens_of(answer.tokens, tokens)
                 self._keep(changed)
