@@ -141,7 +141,12 @@ class Keyring:
                 keys[old.kid] = old if old.verify_until_ms else replace(old, verify_until_ms=until_ms)
             changed = [key for key in keys.values() if self._keys.get(key.kid) != key]
             writes: tuple[Mutation, ...] = tuple(_key_put(key) for key in changed)
-            result = self._store.commit(Commit(writes, guards=(Absent(schema.signing_key_key(kid)),)))
+            try:
+                result = self._store.commit(Commit(writes, guards=(Absent(schema.signing_key_key(kid)),)))
+            except OutcomeUnknownError:
+                self._load()  # Or one key would sign here, and the other after the next start.
+                self._announce()
+                raise
             if not result.applied:
                 raise error(Reason.INTERNAL, "The new signing key exists already.")
             retired = self._signing[0] if self._signing else None
@@ -197,7 +202,7 @@ class Keyring:
         return self._directory / f"{kid}.pem"
 
     def _load(self) -> None:
-        keys = {}
+        keys: dict[str, VerifyingKey] = {}
         for record_key, row in schema.rows_of(self._store, schema.catalog_span(Tag.SIGNING_KEY)):
             key = _decode_key(record_key, row.payload)
             keys[key.kid] = key

@@ -122,6 +122,29 @@ def test_after_a_removal_that_failed_the_key_is_as_the_store_has_it(world, monke
         epoch = -1 if reached_the_disk else world.authority.epochs.of(7)
 
 
+@pytest.mark.parametrize("reached_the_disk", [True, False])
+def test_after_a_rotation_of_unknown_outcome_the_key_that_signs_is_the_one_of_the_next_start(
+    world, monkeypatch, reached_the_disk
+):
+    token, honest, before = world.local(7), world.store.commit, world.keyring.signing_kid
+
+    def unsure(commit):
+        if reached_the_disk:
+            honest(commit)
+        raise error(Reason.OUTCOME_UNKNOWN)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "commit", unsure)
+        assert reason_of(world.keyring.rotate) is Reason.OUTCOME_UNKNOWN
+    signing = world.keyring.signing_kid
+    assert (signing != before) == reached_the_disk
+    later = world.local(7)
+    world.reopen()
+    assert world.keyring.signing_kid == signing
+    for one in (token, later):
+        world.authority.verify(one)
+
+
 def test_a_key_that_was_removed_while_a_rotation_waits_for_the_disk_stays_removed(world, monkeypatch):
     token, old = world.local(7), world.keyring.signing_kid
     world.keyring.rotate()
