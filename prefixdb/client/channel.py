@@ -33,8 +33,11 @@ def channel_options(options: ClientOptions) -> list[ChannelOption]:
     if is_local(options.endpoint):
         # Or gRPC takes http_proxy for this machine's own address.
         arguments.append(("grpc.enable_http_proxy", 0))
-    if options.tls is not None and options.tls.server_name is not None:
-        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    if options.tls is not None:
+        # A unix socket has no host name that could stand in a certificate, and gRPC would look for its path there.
+        name = options.tls.server_name or ("localhost" if options.endpoint.startswith("unix") else None)
+        if name is not None:
+            arguments.append(("grpc.ssl_target_name_override", name))
     return arguments
 
 

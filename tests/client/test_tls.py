@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -109,3 +110,25 @@ def test_the_command_line_takes_certificates_and_doctor_explains_a_mismatch(secu
     assert wrong.exit_code == 78
     assert "look at --tls-ca" in wrong.stdout
     assert CliRunner().invoke(main, ["doctor", *flags, "--tls-cert", str(given.cert)]).exit_code == 2
+
+
+def test_over_a_unix_socket_the_certificate_is_for_localhost(tmp_path: Path) -> None:
+    authority = issue("ca")
+    authority.write(tmp_path, "ca")
+    issue("server", authority).write(tmp_path, "server")
+    pair = ["--tls-cert", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key")]
+    server = ServerProcess(tmp_path, *pair, listen=f"unix:{tmp_path}/socket")
+    server.start()
+    try:
+        trust = TlsOptions(ca=tmp_path / "ca.pem")
+        with connect(server.endpoint, token_file=server.guardian_token_file, tls=trust) as db:
+            db.put("k", b"v")
+            assert db.get("k") == b"v"
+        wrong = TlsOptions(ca=tmp_path / "ca.pem", server_name="example.org")
+        with (
+            connect(server.endpoint, token_file=server.guardian_token_file, tls=wrong, deadline_s=3) as db,
+            pytest.raises(UnavailableError),
+        ):
+            db.get("k")
+    finally:
+        server.stop()
