@@ -3,6 +3,8 @@
     def test_something(prefixdb_server):
         with prefixdb_server.namespace() as db:          # a new, empty namespace and a client for it
             db.put("k", b"v")
+        with prefixdb_server.create_namespace().login("alice", groups=["readers"]) as db:   # a member of a new one
+            db.get("k")
 
 The server is a process of its own and lives as long as the test session; tests keep apart by namespaces, which are
 cheap. It needs ``prefixdb[server]``. Importing this module imports neither gRPC nor a server part: pytest loads it in
@@ -13,12 +15,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +54,7 @@ class ServerProcess:
         self._listen = listen
         self._process: subprocess.Popen[bytes] | None = None
         self._guardian: Database | None = None
+        self._password_files: dict[tuple[int | str, str], Path] = {}
 
     def __repr__(self) -> str:
         return f"ServerProcess({self.endpoint or 'not started'})"
@@ -164,9 +168,43 @@ class ServerProcess:
     ) -> Path:
         """Issue a token and return the file it is in."""
         issued = self.guardian.guardian.tokens.issue(subject, groups, ttl=ttl, namespace=namespace)
-        descriptor, name = tempfile.mkstemp(prefix="token-", dir=self.directory)
+        return self._secret_file("token-", issued.token)
+
+    def password_file(self, user: str, *, home: int | str = 0, groups: Iterable[str] = ("writers",)) -> Path:
+        """Return the file with a member's password; the member is made when there is none of that name yet.
+
+        Args:
+            user: name of the member.
+            home: name or id of the namespace it belongs to; groups of that one are what ``groups`` names.
+            groups: of a member that is made.
+        """
+        from prefixdb import connect
+        from prefixdb.client.models import GuardianRole
+
+        known = self._password_files.get((home, user))
+        if known is None:
+            password = secrets.token_urlsafe(16)
+            if home in {0, "default"}:
+                self.guardian.guardian.members.create(user, password=password, groups=groups)
+            else:
+                minted = self.guardian.guardian.tokens.issue("tests", guardian=GuardianRole.NAMESPACE, namespace=home)
+                with connect(self.endpoint, token=minted.token) as guardian:
+                    guardian.guardian.members.create(user, password=password, groups=groups)
+            known = self._password_files[home, user] = self._secret_file("password-", password)
+        return known
+
+    def login(self, user: str = "member", *, home: int | str = 0, groups: Iterable[str] = ("writers",)) -> Database:
+        """Return a client that logs a member in, who is made when there is none of that name yet; close it."""
+        from prefixdb import connect
+
+        return connect(
+            self.endpoint, user=user, password_file=self.password_file(user, home=home, groups=groups), home=home
+        )
+
+    def _secret_file(self, prefix: str, secret: str) -> Path:
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=self.directory)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(issued.token)
+            file.write(secret)
         return Path(name)
 
     @contextmanager
@@ -196,6 +234,10 @@ class Namespace:
         from prefixdb import connect_async
 
         return connect_async(self.server.endpoint, token_file=self.token_file, deadline_s=deadline_s)
+
+    def login(self, user: str = "member", *, groups: Iterable[str] = ("writers",)) -> Database:
+        """Return a client that logs a member of it in, who is made when there is none of that name yet; close it."""
+        return self.server.login(user, home=self.id, groups=groups)
 
 
 @pytest.fixture(scope="session")
