@@ -76,6 +76,8 @@ def _advice(failure: PrefixdbError, settings: Settings, options: ClientOptions) 
         return f"Log in again, to land in another namespace: {login_line(settings)}"
     if failure.reason is Reason.RATE_LIMITED and failure.retry_after_ms is not None:
         return _wait_words(failure)
+    if failure.reason is Reason.NOT_PERMITTED and not options.has_token and not options.has_login:
+        return f"You came without a token; this takes one. Log in: {login_line(settings, '--user', 'USER')}"
     if failure.reason is Reason.NOT_PERMITTED and options.namespace not in {None, 0}:
         return _other_namespace(failure, settings)
     return None

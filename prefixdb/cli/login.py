@@ -16,7 +16,7 @@ from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import can_ask, put_json, say
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, known_password
-from prefixdb.cli.session import At, command_line, connected, endpoint_of, tls_of
+from prefixdb.cli.session import At, connected, endpoint_of, tls_of
 from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
 from prefixdb.cli.text import instant
 from prefixdb.client.profiles import Profile, load_profiles, login_path, profiles_path, save_profile
@@ -85,7 +85,7 @@ def _check_place(settings: Settings, before: Profile) -> None:
         raise click.UsageError(
             f"Profile {settings.profile} is for {before.endpoint}, and this would be a login at {wanted}. Name another "
             f"profile with --profile, or change this one first: "
-            f"{command_line('profile', 'set', settings.profile, '--endpoint', wanted)}"
+            f"prefixdb profile set {settings.profile} --endpoint {wanted}"
         )
 
 

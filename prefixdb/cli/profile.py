@@ -14,7 +14,7 @@ from prefixdb.cli.base import given_flags, group
 from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_json, put_table, say
-from prefixdb.cli.session import command_line, confirm
+from prefixdb.cli.session import confirm
 from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
 from prefixdb.client.profiles import (
     Profile,
@@ -136,7 +136,7 @@ def _check_no_login(name: str, before: Profile, flags: dict[str, Any]) -> None:
         if flag in flags and not (flag == "endpoint" and flags[flag] == before.endpoint):
             raise click.UsageError(
                 f"Profile {name} has a login, which --{flag.replace('_', '-')} would cut off; nothing was changed. End "
-                f"it first: {command_line('logout', '--profile', name)}"
+                f"it first: prefixdb --profile {name} logout"
             )
 
 

@@ -48,7 +48,8 @@ def whoami() -> None:
     if me.privileges:
         words["privileges"] = ", ".join(privilege.label for privilege in me.privileges)
     renewed = " (renewed by itself)" if settings.credentials_file is not None else ""
-    words |= {"expires": f"{instant(me.expires_at)}{renewed}", "jti": me.jti or "-"}
+    if me.jti:
+        words |= {"expires": f"{instant(me.expires_at)}{renewed}", "jti": me.jti}
     put_facts(settings, _identity_json(settings, me), words)
 
 

@@ -111,7 +111,12 @@ def show(name: str) -> None:
 )
 @click.option("--add-group", "added", multiple=True, metavar="GROUP", help="Be in this group too; may be repeated.")
 @click.option("--remove-group", "removed", multiple=True, metavar="GROUP", help="Leave this group; may be repeated.")
-@click.option("--disable/--enable", "disabled", default=None, help="Shut the member out at once, or let it in again.")
+@click.option(
+    "--disable/--enable",
+    "disabled",
+    default=None,
+    help="Shut the member out and end its logins, or let it log in again.",
+)
 @_PRIVILEGES
 @click.option("--no-privileges", is_flag=True, help="Hold no privilege.")
 @_MAIN
@@ -150,7 +155,8 @@ def set_(
             changes["groups"] = groups or _changed_groups(before, added, removed)
         changed = db.guardian.members.update(name, **changes)
     _put_member_when_seen(settings, changed)
-    say(settings, f"Changed member {name}. Take it back: {_undo_line(before, changes)}")
+    ended = " Its logins have ended." if disabled else ""
+    say(settings, f"Changed member {name}.{ended} Take it back: {_undo_line(before, changes)}")
 
 
 @user.command("passwd")
@@ -208,8 +214,8 @@ def _change_own(db: Database, password_file: str | None, old_password_file: str 
     name = me.subject
     if not me.member:
         raise click.UsageError(
-            f"This is a token, not a login, and has no password. Log in first, or name the member: "
-            f"{command_line('user', 'passwd')} NAME"
+            f"Only who logged in has a password of one's own to change. Log in first, or name the member whose "
+            f"password it is: {command_line('user', 'passwd')} NAME"
         )
     old = known_password(old_password_file, f"{name} until now")
     db.change_password(old, new_password(password_file, name))

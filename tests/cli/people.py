@@ -34,6 +34,9 @@ class People:
     def guardian_of(self, namespace: str) -> Cli:
         """Return the command line of a namespace's guardian, with a token that lives as long as such may."""
         out = self._directory / f"guardian-{namespace}.token"
+        cli = Cli(self._directory, {"PREFIXDB_ENDPOINT": self._server.endpoint, "PREFIXDB_TOKEN_FILE": str(out)})
+        if out.exists():
+            return cli
         issued = self._guardian(
             "token",
             "issue",
@@ -48,7 +51,7 @@ class People:
             str(out),
         )
         assert issued.status == 0, issued.err
-        return Cli(self._directory, {"PREFIXDB_ENDPOINT": self._server.endpoint, "PREFIXDB_TOKEN_FILE": str(out)})
+        return cli
 
     def make(self, name: str, *options: str, namespace: str | None = None, password: str = PASSWORD) -> None:
         """Make a member; of the default namespace when none is named."""

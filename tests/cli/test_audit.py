@@ -76,3 +76,25 @@ def test_a_directory_without_an_audit_is_named(bare: Cli, tmp_path: Path) -> Non
         ended = bare("audit", command, "--data-dir", str(tmp_path / "nowhere"))
         assert ended.status == 2
         assert "--data-dir" in ended.err
+
+
+def test_the_audit_is_read_and_checked_through_the_server_too(
+    guardian: Cli, cli: Cli, prefixdb_server: ServerProcess
+) -> None:
+    prefixdb_server.create_namespace()
+    shown = guardian("audit", "show", "--remote", "--limit", "3", "--json")
+    assert shown.status == 0, shown.err
+    on_disk = [json.loads(line) for line in (prefixdb_server.data_dir / "audit.jsonl").read_text().splitlines()]
+    assert len(shown.lines) == 3
+    assert [item["seq"] for item in shown.lines] == [item["seq"] for item in on_disk if item in shown.lines]
+    assert len(guardian("audit", "show", "--remote", "--limit", "2").text.splitlines()) == 2
+    everything = guardian("audit", "show", "--remote", "--limit", "0", "--json").lines
+    assert [item["seq"] for item in everything] == list(range(1, len(everything) + 1))
+    verified = guardian("audit", "verify", "--remote", "--json")
+    assert verified.status == 0, verified.err
+    assert verified.json["intact"] is True and verified.json["lines"] >= len(everything)
+    for command in ("show", "verify"):
+        refused = cli("audit", command, "--remote")
+        assert (refused.status, refused.out) == (71, b"")
+        both = guardian("audit", command, "--remote", "--data-dir", str(prefixdb_server.data_dir))
+        assert (both.status, both.out) == (2, b"")

@@ -1,6 +1,11 @@
-"""Goal: a signing key can be changed without losing a token. Method: a real server, tokens of both keys."""
+"""Goal: a signing key can be changed without losing a token, and removed with every token it signed.
+
+Method: real servers, tokens of both keys; a server of its own where a key is removed.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from prefixdb.testing import ServerProcess
 from tests.cli.conftest import Cli
@@ -27,7 +32,37 @@ def test_a_rotated_key_signs_and_the_old_one_still_verifies(guardian: Cli, prefi
 
 
 def test_who_is_no_cluster_guardian_learns_no_key(cli: Cli) -> None:
-    for command in ("list", "rotate"):
-        ended = cli("key", command)
+    for command in (["list"], ["rotate"], ["remove", "x", "--yes"]):
+        ended = cli("key", *command)
         assert ended.status == 64 + 7
         assert ended.out == b""
+
+
+def test_a_removed_key_takes_its_tokens_with_it_and_is_only_removed_when_it_is_meant(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    server.start()
+    try:
+        cli = Cli(tmp_path, {"PREFIXDB_ENDPOINT": server.endpoint})
+        guardian_password = str(server.data_dir / "guardian.password")
+        assert cli("login", "--user", "guardian", "--password-file", guardian_password).status == 0
+        token = cli("token", "issue", "bob", "--group", "readers").out
+        [old] = [key["kid"] for key in cli("key", "list", "--json").lines]
+        in_use = cli("key", "remove", old, "--yes")
+        assert (in_use.status, in_use.out) == (73, b"")
+        assert "key rotate" in in_use.err
+        cli("key", "rotate")
+        refused = cli("key", "remove", old)
+        assert (refused.status, refused.out) == (2, b"")
+        assert old in refused.err and "cannot be undone" in refused.err and "--yes" in refused.err
+        assert cli("count", "--token-file", "-", stdin=token).status == 0
+        # The login's tokens are of the old key too: a new one is of the new key, and lives.
+        assert cli("login", "--password-file", guardian_password).status == 0
+        ended = cli("key", "remove", old, "--yes", "--json")
+        assert ended.json == {"kid": old, "removed": True}
+        assert cli("count", "--token-file", "-", stdin=token).status == 80
+        assert old not in cli("key", "list").text
+        again = cli("key", "remove", old, "--yes")
+        assert (again.status, again.out) == (1, b"")
+        assert "key list" in again.err
+    finally:
+        server.close()

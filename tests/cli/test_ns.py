@@ -12,6 +12,7 @@ import pytest
 
 from prefixdb.testing import Namespace
 from tests.cli.conftest import Cli
+from tests.cli.people import PASSWORD, People
 
 
 def test_creating_prints_the_id_and_says_what_comes_next(guardian: Cli, place: Namespace) -> None:
@@ -124,3 +125,21 @@ def test_tenants_cannot(cli: Cli, place: Namespace) -> None:
         ended = cli("ns", *arguments)
         assert (ended.status, ended.out) == (64 + 7, b""), arguments
         assert "whoami" in ended.err
+
+
+def test_a_namespace_can_begin_with_a_guardian_who_logs_in(guardian: Cli, place: Namespace, people: People) -> None:
+    name = f"{place.name}-made"
+    create = ["ns", "create", name, "--guardian", "gina"]
+    assert guardian(*create).status == 2, "nobody can be asked for the password"
+    assert guardian("ns", "create", name, "--password-file", "-", stdin=b"12345678\n").status == 2
+    assert guardian(*create, "--password-file", "-", stdin=b"short\n").status == 2
+    assert guardian("ns", "show", name).status == 1, "nothing was made meanwhile"
+    ended = guardian(*create, "--password-file", "-", stdin=f"{PASSWORD}\n".encode())
+    assert ended.status == 0, ended.err
+    assert ended.text.strip().isdigit()
+    assert f"prefixdb --profile {name} --namespace {name} login --user gina" in ended.err
+    assert PASSWORD not in ended.err
+    gina = people.log_in("gina", "--namespace", name)
+    assert gina("whoami", "--json").json["guardian"] == "namespace"
+    assert gina("user", "list").text.startswith("gina\tguardians\tyes\t")
+    assert gina("ns", "show", "--json").json["name"] == name

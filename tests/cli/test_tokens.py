@@ -83,6 +83,29 @@ def test_revoking_by_subject_and_everything_of_a_namespace(guardian: Cli, cli: C
     assert guardian("token", "revoke", "--everyone", "--namespace", place.name, "--yes").status == 2
 
 
+def test_the_namespace_of_a_token_comes_from_the_flag_the_variable_or_the_profile(
+    guardian: Cli, place: Namespace, tmp_path: Path
+) -> None:
+    issue = ["token", "issue", "bob", "--group", "readers", "--json"]
+    tokens = [
+        guardian("--namespace", place.name, *issue).json["token"],
+        guardian(*issue, "--namespace", f"id:{place.id}").json["token"],
+        guardian(*issue, PREFIXDB_NAMESPACE=place.name).json["token"],
+    ]
+    assert guardian("profile", "set", "p", "--namespace", place.name).status == 0
+    tokens.append(guardian(*issue).json["token"])
+    for token in tokens:
+        seen = guardian("token", "inspect", "-", "--json", stdin=token.encode()).json
+        assert seen["namespace_id"] == str(place.id)
+    assert len(guardian("token", "list", "--json").lines) >= 4
+    revoked = guardian("--namespace", place.name, *issue[:-1], "--out", str(tmp_path / "t"))
+    assert f"prefixdb --namespace {place.name} token revoke --jti" in revoked.err
+    assert guardian("token", "revoke", "--everyone").status == 2, (
+        "a profile's namespace is not in the way of --everyone"
+    )
+    assert "Nobody can be asked" in guardian("token", "revoke", "--everyone").err
+
+
 def test_no_command_takes_a_secret_as_an_argument() -> None:
     """A command line is readable for everyone on the machine."""
     import click
