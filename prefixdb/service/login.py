@@ -101,6 +101,8 @@ class Credentials:
         """Give new tokens for a refresh token, once."""
         claims = await self._presented(visitor, request.refresh_token)
         home = claims.home
+        if not home.state.is_live:  # Nothing is written there any more, a login's end neither.
+            check_open(home)
         self._check_peer(visitor.context, claims.member)
         member = self._identities.members.get(home.id, claims.member)
         if member is None or member.disabled:
