@@ -18,8 +18,8 @@ import pytest
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.server import logs
 from prefixdb.store.base import SpanSize
+from prefixdb.v1 import auth_pb2
 from prefixdb.v1 import key_value_pb2 as pb
-from prefixdb.v1 import namespaces_pb2
 from tests.support.server import RunningServer, running
 
 SECRETS = ("tenant-secret-name", "secret-key", "secret-value", "secret-subject")
@@ -51,7 +51,7 @@ async def busy(server: RunningServer) -> list[str]:
     await caller.pages(caller.key_value.Scan, pb.ScanRequest())
     for refused in (
         caller.get(pb.GetRequest(key=b"")),
-        caller.call(caller.namespaces.ListNamespaces, namespaces_pb2.ListNamespacesRequest()),
+        caller.call(caller.auth.ListKeys, auth_pb2.ListKeysRequest()),
         server.nobody("secret-key").get(pb.GetRequest(key=b"k")),
     ):
         with pytest.raises(PrefixdbError):
