@@ -215,3 +215,11 @@ def test_an_old_authority_beside_a_new_one_may_end(tmp_path: Path, pair: Issued)
     (tmp_path / "ca.pem").write_bytes(old.pem)
     [problem] = Certificates(section(tmp_path), clock_at(pair, timedelta(days=100))).problems
     assert problem.startswith("tls.client_ca has expired")
+
+
+def test_a_file_that_was_moved_away_and_back_is_good_again(tmp_path: Path, pair: Issued) -> None:
+    certificates = Certificates(section(tmp_path), clock_at(pair, timedelta(days=100)))
+    (tmp_path / "server.key").rename(tmp_path / "aside")
+    assert not settle(certificates) and certificates.problems
+    (tmp_path / "aside").rename(tmp_path / "server.key")
+    assert not settle(certificates) and certificates.problems == ()
