@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefixdb import connect
-from prefixdb.client import profiles
+from prefixdb.client import methods, profiles
 from prefixdb.client.channel import channel_credentials, channel_options
 from prefixdb.client.credentials import TokenSource, inspect_token
 from prefixdb.client.encoding import encode_key, encode_value, key_range, namespace_ref, row_test, ttl_to_ms
-from prefixdb.client.methods import RETRIED_BY_GRPC, health_status, service_config
+from prefixdb.client.methods import RETRIED_BY_GRPC, Method, health_status, service_config
 from prefixdb.client.options import ClientOptions, TlsOptions, is_local, normal_endpoint, resolve_options
 from prefixdb.errors import InvalidArgumentError, Reason, UnauthenticatedError
 from prefixdb.limits import NAMESPACE_ID_MAX, TTL_MS_MAX
@@ -75,9 +75,40 @@ def test_a_token_goes_in_plaintext_only_where_it_does_not_leave_the_machine(endp
 
 
 @pytest.mark.parametrize(
+    "login",
+    [
+        {"user": "alice", "password": "p"},
+        {"user": "alice", "password_file": Path("p")},
+        {"credentials_file": Path("c")},
+        {"user": "alice", "password": "p", "credentials_file": Path("c")},
+    ],
+)
+def test_a_login_goes_in_plaintext_only_where_it_does_not_leave_the_machine(login: dict[str, Any]) -> None:
+    for local in ("127.0.0.1:1", "[::1]:1", "unix:/x"):
+        assert ClientOptions(local, **login).has_login
+    for remote in ("0.0.0.0:1", "10.0.0.1:1", "example.org:1"):
+        with pytest.raises(InvalidArgumentError, match="the password or token would travel readable"):
+            ClientOptions(remote, **login)
+        ClientOptions(remote, **login, insecure=True)
+        ClientOptions(remote, **login, tls=TlsOptions())
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"token": "t", "token_file": Path("f")},
+        {"token": "t", "user": "u", "password": "p"},
+        {"token_file": Path("f"), "credentials_file": Path("c")},
+        {"user": "u"},
+        {"user": "u", "credentials_file": Path("c")},
+        {"password": "p"},
+        {"password_file": Path("p")},
+        {"user": "u", "password": "p", "password_file": Path("p")},
+        {"user": "", "password": "p"},
+        {"user": "u", "password": ""},
+        {"user": "u", "password": "\ud800"},
+        {"home": 5},
+        {"home": 5, "credentials_file": Path("c")},
         {"database": -1},
         {"database": 65536},
         {"deadline_s": 0},
@@ -94,9 +125,11 @@ def test_options_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
         ClientOptions(**wrong)
 
 
-def test_a_token_file_may_be_named_by_text() -> None:
-    named: Any = "some.token"
-    assert ClientOptions(token_file=named).token_file == Path("some.token")
+def test_files_may_be_named_by_text() -> None:
+    named: Any = "some.file"
+    assert ClientOptions(token_file=named).token_file == Path("some.file")
+    assert ClientOptions(credentials_file=named).credentials_file == Path("some.file")
+    assert ClientOptions(user="u", password_file=named).password_file == Path("some.file")
 
 
 def test_mutual_tls_needs_both_files_and_files_must_be_pem(tmp_path: Path) -> None:
@@ -125,6 +158,33 @@ def test_arguments_win_over_the_profile(tmp_path: Path, monkeypatch: pytest.Monk
         resolve_options(profile="other")
     with connect(profile="p") as db:
         assert db.number == 4
+
+
+def test_a_profile_may_name_a_login_and_a_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    login = profiles.login_path("p")
+    assert login == tmp_path / "prefixdb" / "credentials" / "p.login"
+    for namespace in ("acme", "5", 5, 2**64 - 2):
+        profiles.save_profile("p", profiles.Profile(credentials_file=login, namespace=namespace))
+        options = resolve_options(profile="p")
+        assert (options.credentials_file, options.namespace) == (login, namespace)
+    assert resolve_options(profile="p", namespace="other").namespace == "other"
+    for own in ({"token": "t"}, {"token_file": "t"}, {"user": "u", "password": "p"}):
+        assert resolve_options(profile="p", **own).credentials_file is None
+    over = resolve_options(profile="p", credentials_file="~/c")
+    assert over.credentials_file == Path.home() / "c"
+    profiles.save_profile("p", profiles.Profile(credentials_file=login, token_file=Path("/t")))
+    with pytest.raises(InvalidArgumentError, match="not both"):
+        resolve_options(profile="p")
+    (profiles.profiles_path()).write_text("[profiles.p]\nnamespace = true\n")
+    with pytest.raises(InvalidArgumentError, match="wrong type"):
+        profiles.load_profiles()
+    profiles.profiles_path().unlink()
+    profiles.save_profile("p", profiles.Profile(credentials_file=login))
+    login.parent.mkdir(parents=True, exist_ok=True)
+    login.write_text("{}")
+    profiles.remove_profile("p")
+    assert not login.exists()
 
 
 def test_a_private_file_is_private_from_its_first_byte_and_replaced_whole(tmp_path: Path) -> None:
@@ -238,9 +298,39 @@ def test_grpc_repeats_reads_and_never_a_write() -> None:
     assert policy["retryPolicy"]["maxAttempts"] == 5
     assert {"service": "prefixdb.v1.KeyValue", "method": "Get"} in policy["name"]
     names = {entry["method"] for entry in policy["name"]}
+    assert {"ListMembers", "GetGroup", "ListGrants", "WhoAmI"} <= names
+    assert not names & {"Login", "Refresh", "Logout", "Exchange", "ChangePassword", "SetPassword", "CreateMember"}
     assert not names & {"Put", "Delete", "Write", "Pipeline", "BanNamespace", "IssueToken"}
     assert json.loads(service_config(1)) == {}
     assert ("grpc.enable_http_proxy", 0) in channel_options(ClientOptions())
+
+
+def test_the_client_knows_every_method_of_the_published_services() -> None:
+    from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+
+    known = {method.path: method for method in vars(methods).values() if isinstance(method, Method)}
+    published = {}
+    for module in (auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                published[f"/{service.full_name}/{method.name}"] = (method.input_type, method.output_type)
+    assert {path: (row.request.DESCRIPTOR, row.response.DESCRIPTOR) for path, row in known.items()} == published
+
+
+def test_whatever_may_hold_a_password_or_a_refresh_token_is_marked() -> None:
+    from google.protobuf.descriptor import Descriptor
+
+    def holds_secret(message: Descriptor) -> bool:
+        return any(
+            field.name in {"password", "old_password", "new_password", "refresh_token"}
+            or (field.message_type is not None and holds_secret(field.message_type))
+            for field in message.fields
+            if field.message_type is None or field.message_type.full_name.startswith("prefixdb.v1.")
+        )
+
+    for method in vars(methods).values():
+        if isinstance(method, Method) and method.path != "/prefixdb.v1.KeyValue/Pipeline":
+            assert method.secret is holds_secret(method.request.DESCRIPTOR), method.path
 
 
 def test_health_answers_are_read_without_a_package() -> None:

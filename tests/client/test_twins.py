@@ -6,6 +6,7 @@ Method: public names and signatures are compared by reflection; the rest is in t
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import threading
 
@@ -15,12 +16,20 @@ from prefixdb import connect_async
 from prefixdb.client import aio, sync
 from prefixdb.testing import Namespace
 
-CLASSES = ["Batch", "Database", "Guardian", "Pipeline", "Transaction"]
+CLASSES = {"Batch": "batch", "Database": "database", "Guardian": "guardian", "Pipeline": "pipeline"} | {
+    "Transaction": "transaction", "Namespaces": "namespaces", "Members": "members", "Groups": "groups",
+    "Grants": "grants", "Audit": "audit", "Tokens": "guardian", "Keys": "guardian", "Maintenance": "guardian",
+    "Connection": "connection", "Access": "access", "Login": "login",
+}  # fmt: skip
+"""Class to the module it is in."""
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_both_have_the_same_methods_with_the_same_arguments(name: str) -> None:
-    theirs, ours = getattr(aio, f"Async{name}"), getattr(sync, name)
+    theirs, ours = (
+        getattr(importlib.import_module(f"{package.__name__}.{CLASSES[name]}"), class_name)
+        for package, class_name in ((aio, f"Async{name}"), (sync, name))
+    )
     public = {member for member in dir(theirs) if not member.startswith("_")}
     assert public == {member for member in dir(ours) if not member.startswith("_")}
     for member in public:
