@@ -131,6 +131,7 @@ BAD = tuple(
             "logged out guardian",
             "guardian with a new password",
             "minted by a removed guardian",
+            "issued with what a removed guardian minted",
             "disabled cluster guardian",
         ),
         Reason.NOT_PERMITTED: ("denied guest", "guest without a grant any more"),

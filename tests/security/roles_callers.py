@@ -167,6 +167,15 @@ async def minted_by_the_removed(stage: Stage) -> str:
     return token
 
 
+async def issued_with_the_minted(stage: Stage) -> str:
+    """A token that was issued with one that a cluster guardian minted before it was removed."""
+    await stage.member("zero", "former-root", "guardians")
+    helper = await stage.mint((await stage.login("zero", "former-root"))[0], "acme", auth.GUARDIAN_NAMESPACE)
+    token = await stage.mint(helper, "acme", auth.GUARDIAN_NAMESPACE, "writers")
+    await stage.change("DeleteMember", people.DeleteMemberRequest(name="former-root"))
+    return token
+
+
 async def disable(stage: Stage, name: str, _: str) -> None:
     """End a token of acme by disabling its holder."""
     await stage.disable("acme", name)
@@ -235,6 +244,7 @@ CALLERS: dict[str, Caller] = {
     "logged out guardian": ended("logged out guardian", "acme", log_out),
     "guardian with a new password": ended("guardian with a new password", "acme", set_password),
     "minted by a removed guardian": minted_by_the_removed,
+    "issued with what a removed guardian minted": issued_with_the_minted,
     "disabled cluster guardian": ended("disabled cluster guardian", "zero", disable_in_zero),
     "denied guest": denied,
     "guest without a grant any more": ungranted,
