@@ -58,7 +58,7 @@ def translate(cause: grpc.RpcError, *, writes: bool, deadline_s: float, endpoint
     if failure.reason is Reason.REQUEST_TOO_LARGE:
         return _too_large(text, failure)
     if failure.reason is Reason.TOKEN_MISSING:
-        message = "The server was shown no token: give connect() a token_file, a token or a profile that has one."
+        message = "The server was shown no token: give connect() a user and a password_file, a token_file or a profile."
         return error(Reason.TOKEN_MISSING, message, metadata=failure.metadata)
     if writes and write_outcome_unknown(failure) and failure.reason is not Reason.OUTCOME_UNKNOWN:
         failure.message = f"{failure.message.rstrip('.')}. {_WRITE_DOUBT}"
