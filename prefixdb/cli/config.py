@@ -48,7 +48,7 @@ def init(out: Path | None) -> None:
 def check(file: Path | None) -> None:
     """Print every server setting and where its value comes from: FILE, the environment or the default.
 
-    An unknown setting, a bad value or an address that 'serve' would refuse is an error that names it.
+    An unknown setting, a bad value, and an address or a certificate that 'serve' would refuse are errors that name it.
     """
     settings = load_settings()
     module = server_config()
@@ -95,16 +95,18 @@ def server_config() -> ModuleType:
 
 
 def check_exposure(loaded: ServerConfig) -> None:
-    """Refuse what ``serve`` would refuse: an address other machines can reach, without TLS.
+    """Refuse what ``serve`` would refuse: an address other machines can reach without TLS, certificates it cannot use.
 
     Raises:
         InvalidArgumentError: BAD_FIELD, with the setting's name.
     """
     try:
-        from prefixdb.server import transport
+        from prefixdb.server import tls_files, transport
     except ImportError as failure:
         raise missing_server(failure) from failure
     transport.check_exposure(loaded)
+    if loaded.tls.cert:
+        tls_files.read_tls_files(loaded.tls)
 
 
 def missing_server(failure: ImportError) -> click.UsageError:

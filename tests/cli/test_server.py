@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 import prefixdb
-from prefixdb.testing import Namespace
+from prefixdb.testing import Namespace, ServerProcess
 from tests.cli.conftest import Cli
 
 
@@ -120,3 +121,36 @@ def test_doctor_looks_at_the_token_before_and_with_the_server(cli: Cli, guardian
     ended = cli("doctor", "--token-file", str(file))
     assert ended.status == 64 + 3
     assert "garbage" not in ended.text
+
+
+def test_a_server_that_allows_it_answers_without_a_token(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "--anonymous", "reader")
+    server.start()
+    try:
+        cli = Cli(tmp_path, {"PREFIXDB_ENDPOINT": server.endpoint})
+        assert cli("count").out == b"0\n"
+        me = cli("whoami", "--json").json
+        assert (me["subject"], me["member"], me["jti"]) == ("anonymous", False, "")
+        assert "kind\twithout a token" in cli("whoami").text
+        assert "expires" not in cli("whoami").text
+        refused = cli("put", "k", "v")
+        assert (refused.status, refused.out) == (71, b"")
+        assert "without a token" in refused.err and "prefixdb login --user USER" in refused.err
+        doctor = cli("doctor")
+        assert doctor.status == 0
+        assert "knows you as anonymous" in doctor.text
+    finally:
+        server.close()
+
+
+def test_a_server_that_does_not_is_told_apart_from_no_server(bare: Cli, place: Namespace) -> None:
+    ended = bare("count", "--endpoint", place.server.endpoint)
+    assert (ended.status, ended.out) == (80, b"")
+    assert "There is no token: neither --token-file nor PREFIXDB_TOKEN_FILE is set" in ended.err
+    assert "prefixdb login" in ended.err
+    bare("profile", "set", "p", "--endpoint", place.server.endpoint)
+    assert "prefixdb --profile p login --user USER" in bare("count", "--profile", "p").err
+    assert bare("count", "--endpoint", "127.0.0.1:1").status == 78
+    doctor = bare("doctor", "--endpoint", place.server.endpoint)
+    assert doctor.status == 0
+    assert "answers nobody without a token" in doctor.text

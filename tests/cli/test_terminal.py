@@ -17,6 +17,7 @@ import pytest
 
 from prefixdb.testing import Namespace
 from tests.cli.conftest import Cli
+from tests.cli.people import PASSWORD, People
 
 WAIT_S = 30.0
 
@@ -46,14 +47,12 @@ class Terminal:
         os.write(self._ours, f"{line}\n".encode())
 
     def interrupt(self) -> None:
-        """Interrupt the program until it ends: Python misses a signal that comes just before it begins to read."""
-        while True:
+        """Interrupt the program until it says so: Python misses a signal that comes just before it begins to read."""
+        while b"interrupted" not in self.shown:
             self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                continue
-            return
+            ready, _, _ = select.select([self._ours], [], [], 1.0)
+            if ready and not self._read():
+                return
 
     def end(self) -> int:
         """Read to the end and return the exit status."""
@@ -173,3 +172,96 @@ def test_a_range_is_deleted_when_its_size_was_typed(cli: Cli) -> None:
     terminal.type("2")
     assert terminal.end() == 0
     assert cli("count").text == "0\n"
+
+
+def test_a_new_password_is_typed_twice_unseen_until_both_are_the_same(
+    people: People, place: Namespace, guardian: Cli
+) -> None:
+    boss = people.guardian_of(place.name)
+    terminal = Terminal(boss, "user", "create", "ann", "--group", "readers")
+    for question, typed in [
+        (b"New password of ann: ", "short"),
+        (b"at least 8 characters.", None),
+        (b"New password of ann: ", "the first one"),
+        (b"The same again: ", "another one!"),
+        (b"two different passwords", None),
+        (b"New password of ann: ", "the first one"),
+        (b"The same again: ", "the first one"),
+    ]:
+        terminal.until(question)
+        terminal.shown = terminal.shown.partition(question)[2]
+        if typed is not None:
+            terminal.type(typed)
+    assert terminal.end() == 0
+    assert "Created member ann" in terminal.text and "groups" in terminal.text
+    login = Terminal(people.nobody("ann"), "login", "--namespace", place.name)
+    login.until(b"User: ")
+    login.type("ann")
+    login.until(f"Password of ann of namespace {place.name}: ".encode())
+    login.type("the first one")
+    assert login.end() == 0
+    assert f"Logged in to namespace {place.name} as ann." in login.text
+    assert "the first one" not in login.text, "what is typed is not echoed"
+
+
+def test_ones_own_password_asks_for_the_old_one_first(people: People, place: Namespace) -> None:
+    people.make("ann", namespace=place.name)
+    cli = people.log_in("ann", "--namespace", place.name)
+    terminal = Terminal(cli, "user", "passwd")
+    for question, typed in [
+        (b"Password of ann until now: ", PASSWORD),
+        (b"New password of ann: ", "a new password"),
+        (b"The same again: ", "a new password"),
+    ]:
+        terminal.until(question)
+        terminal.type(typed)
+    assert terminal.end() == 0
+    assert "ann has a new password" in terminal.text
+    assert PASSWORD not in terminal.text and "a new password\n" not in terminal.text
+    assert people.log_in("ann", "--namespace", place.name, password="a new password")("whoami").status == 0
+
+
+@pytest.mark.parametrize("question", [b"User: ", b"Password of ann"])
+def test_an_interrupt_while_logging_in_leaves_nothing(people: People, place: Namespace, question: bytes) -> None:
+    cli = people.nobody("ann")
+    terminal = Terminal(cli, "login", *(["--user", "ann"] if b"Password" in question else []))
+    terminal.until(question)
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "prefixdb: interrupted." in terminal.text and "Traceback" not in terminal.text
+    assert not (cli.config_home / "prefixdb").exists()
+
+
+def test_a_member_and_a_group_go_only_when_their_names_are_typed(people: People, place: Namespace) -> None:
+    boss = people.guardian_of(place.name)
+    boss("user", "create", "ann", "--no-password")
+    boss("group", "create", "lobby", "--rule", "r")
+    for kind, name in (("user", "ann"), ("group", "lobby")):
+        terminal = Terminal(boss, kind, "delete", name)
+        terminal.until(b"to go on")
+        assert f"{name} of namespace {place.name}" in terminal.text
+        terminal.type(place.name)
+        assert terminal.end() == 2
+        assert "nothing was done" in terminal.text
+        assert boss(kind, "show", name).status == 0
+        terminal = Terminal(boss, kind, "delete", name)
+        terminal.until(b"to go on")
+        terminal.type(name)
+        assert terminal.end() == 0
+        assert boss(kind, "show", name).status == 1
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_lists_of_people_fit_a_terminal_and_leave_out_what_nobody_has(
+    people: People, place: Namespace, guardian: Cli, columns: int
+) -> None:
+    boss = people.guardian_of(place.name)
+    boss("user", "create", "ann", "--no-password", "--group", "readers")
+    terminal = Terminal(boss, "user", "list", "--no-color", columns=columns)
+    assert terminal.end() == 0
+    assert "log in" in terminal.text and "privileges" not in terminal.text
+    keys = Terminal(guardian, "key", "list", "--no-color", columns=columns)
+    assert keys.end() == 0
+    assert ("public key" in keys.text) is (columns == 140)
+    for shown in (terminal.text, keys.text):
+        assert all(len(re.sub(r"\x1b\[\d+m", "", line)) <= columns for line in shown.splitlines())
