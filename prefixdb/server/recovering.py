@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from pathlib import Path
 
 from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, DEFAULT_NAMESPACE_NAME
@@ -25,13 +27,14 @@ def recover_guardian(config: ServerConfig, name: str, *, revoke_tokens: bool) ->
 
     Raises:
         FailedPreconditionError: DIRECTORY_LOCKED, the server is running.
-        NotFoundError: there is no data directory there.
+        InvalidArgumentError: BAD_FIELD, there is no data directory there, or it is another user's.
         PrefixdbError: as ``open_store``, ``AuditFile`` and ``Recovery.recover``.
     """
     data_dir = config.data_dir
     if not (data_dir / ENGINE_NAME).is_dir():
         message = f"{data_dir} is no data directory of a server; name the right one with --data-dir."
         raise error(Reason.BAD_FIELD, message, metadata={"field": "server.data_dir"})
+    _check_owner(data_dir)
     clock = SystemClock()
     try:
         store = open_store(
@@ -50,6 +53,21 @@ def recover_guardian(config: ServerConfig, name: str, *, revoke_tokens: bool) ->
         return asyncio.run(_audited(data_dir, clock, Recovery(store, clock), name, revoke_tokens))
     finally:
         store.close()
+
+
+def _check_owner(data_dir: Path) -> None:
+    """Refuse another user, root above all: the engine's new files would be that user's, and the server locked out."""
+    owner = data_dir.stat().st_uid
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        message = (
+            f"{data_dir} belongs to the user {name}. Run this as that user (sudo -u {name} prefixdb recover-guardian "
+            "...), or the server could not open the files that are written now."
+        )
+        raise error(Reason.BAD_FIELD, message, metadata={"field": "server.data_dir"})
 
 
 async def _audited(data_dir: Path, clock: SystemClock, recovery: Recovery, name: str, revoke_tokens: bool) -> Recovered:

@@ -5,8 +5,9 @@
                        └── not good: the ones in use go on, and the problem is told until it is gone
 
 Measured with grpcio 1.85.1: ``dynamic_ssl_server_credentials`` works with ``grpc.aio``; the function below is called in
-one of gRPC's own threads before each handshake; open connections keep what they were made with; when it raises, or
-gives what BoringSSL cannot load, gRPC goes on with the old certificates and tells nobody. A key of another kind than
+one of gRPC's own threads before each handshake; open connections keep what they were made with, and a TLS session from
+before the change cannot be resumed; when it raises, or gives what BoringSSL cannot load, gRPC goes on with the old
+certificates and tells nobody. A key of another kind than
 ``tls_files`` lets through is worse: it is taken, and then every handshake fails. So everything is checked here first,
 and gRPC gets only bytes that were written anew from what was understood.
 

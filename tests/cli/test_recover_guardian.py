@@ -111,6 +111,20 @@ def test_a_directory_without_a_server_is_left_as_it_is(bare: Cli, tmp_path: Path
     assert not (tmp_path / "none").exists() and not (tmp_path / "LOCK").exists()
 
 
+def test_another_user_root_above_all_is_refused_before_a_file_changes_hands(
+    bare: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    with serving(bare, *flags(data), errors=tmp_path / "errors"):
+        pass
+    files = sorted(path.name for path in (data / "db").iterdir())
+    monkeypatch.setattr("os.geteuid", lambda: data.stat().st_uid + 1)
+    ended = bare("recover-guardian", "--data-dir", str(data))
+    assert (ended.status, ended.out) == (64 + 3, b"")
+    assert "belongs to the user" in ended.err and "sudo -u" in ended.err
+    assert sorted(path.name for path in (data / "db").iterdir()) == files
+
+
 def test_an_audit_that_does_not_hold_refuses_the_act(bare: Cli, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(bare, *flags(data), errors=tmp_path / "errors"):

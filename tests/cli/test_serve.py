@@ -221,6 +221,12 @@ def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -
     assert f"store.value_max (file {file}): it is at most " in bare("config", "check", str(file)).err
     file.write_text('[server]\ndrain = "11m"\n')
     assert "it is at most 10m." in bare("config", "check", str(file)).err
+    issue("one").write(tmp_path, "one")
+    issue("two").write(tmp_path, "two")
+    file.write_text(f'[tls]\ncert = "{tmp_path}/one.pem"\nkey = "{tmp_path}/two.key"\n')
+    assert "is not the key of the certificate" in bare("config", "check", str(file)).err
+    file.write_text(f'[tls]\ncert = "{tmp_path}/one.pem"\nkey = "{tmp_path}/one.key"\n')
+    assert bare("config", "check", str(file)).status == 0
     file.write_text("[store]\ndurabilty = 1\n")
     ended = bare("config", "check", str(file))
     assert ended.status == 64 + 3

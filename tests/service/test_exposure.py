@@ -151,6 +151,18 @@ def test_a_path_that_cannot_be_is_refused_in_words(tmp_path: Path, address: str,
     assert words in asyncio.run(refused(tmp_path / "data", address)).message
 
 
+def test_the_place_is_free_before_a_socket_is_made_there(tmp_path: Path) -> None:
+    path, link = tmp_path / "socket", tmp_path / "link"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    link.symlink_to(path)
+    with pytest.raises(InvalidArgumentError, match="was not touched"), unix_socket.place_for(link, "server.listen"):
+        pass
+    assert link.is_symlink() and path.is_socket(), "a link to a dead socket is somebody's too"
+    with unix_socket.place_for(path, "server.listen"):
+        assert not path.exists()
+
+
 def test_both_spellings_of_an_absolute_path_are_one() -> None:
     for address in ("unix:/run/prefixdb.sock", "unix:///run/prefixdb.sock"):
         assert unix_socket.socket_path(address, "server.listen") == Path("/run/prefixdb.sock")
