@@ -217,14 +217,12 @@ def test_room_is_never_more_than_there_is_whatever_comes_and_goes(people, acme):
 
 
 def test_room_is_counted_anew_for_another_issue_of_the_number(people, acme):
-    room = Room(people.store, people.registry, Tag.LOGIN, 2, "things")
-    room.take(acme)
-    people.store.commit(Commit((put(acme, b"1"), put(acme, b"2"))))
+    room = Room(people.store, people.registry, Tag.LOGIN, 3, "things")
     room.take(acme)
     people.registry.ban(acme, by="x")
     reclaim_by_hand(people.registry, people.store, people.clock, acme)
     people.registry.create("acme", namespace_id=acme)
-    people.store.commit(Commit((put(acme, b"1"), put(acme, b"2"))))
+    people.store.commit(Commit((put(acme, b"1"), put(acme, b"2"), put(acme, b"3"))))
     assert reason_of(room.take, acme) is Reason.QUOTA_EXCEEDED
 
 

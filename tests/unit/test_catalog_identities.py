@@ -8,6 +8,7 @@ Where a login lands is walked through as a table.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from prefixdb.catalog import identities as identities_module
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import GrantEffect, Guardian, NamespaceState, Privilege, Rule
 from prefixdb.catalog.identities import Standing
+from prefixdb.catalog.member_records import member_put
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.store.base import Commit, Put
 from tests.support.catalog import reason_of, reclaim_by_hand
@@ -83,6 +85,13 @@ def test_privileges_are_the_members_own(people):
     assert standing(people, claims).privileges == {Privilege.AUDIT, Privilege.NAMESPACES_USE}
     people.members.update(0, "ann", privileges=())
     assert standing(people, claims).privileges == frozenset()
+
+
+def test_a_disabled_member_has_no_standing_even_if_a_login_were_left(people):
+    member = people.member("ann", groups=("writers",))
+    claims = people.login(member)
+    people.store.commit(Commit((member_put(0, replace(member, disabled=True)),)))
+    assert reason_of(standing, people, claims) is Reason.TOKEN_REVOKED
 
 
 @pytest.mark.parametrize("what", ["another family", "another member's", "another namespace's", "a guest's"])

@@ -358,6 +358,16 @@ def test_what_a_cluster_guardian_made_dies_when_it_is_one_no_longer(people, what
 
 
 @pytest.mark.parametrize("what", ["removal", "out of guardians"])
+def test_what_died_when_a_cluster_guardian_was_disabled_need_not_die_again(people, what):
+    people.guardian(0, "root")
+    people.guardian(0, "ann")
+    people.members.update(0, "ann", disabled=True)
+    people.marks.clear()
+    LOSSES[what][0](people.members)
+    assert people.marks == []
+
+
+@pytest.mark.parametrize("what", ["removal", "out of guardians"])
 def test_a_guardian_of_another_namespace_has_made_nothing_elsewhere(people, acme, what):
     people.guardian(acme, "root")
     people.guardian(acme, "ann")
