@@ -68,7 +68,7 @@ class Administration:
         """
         act = Act(target)
         entry = replace(_entry(call.session, call.record), method=call.method.path, target=target)
-        entry = replace(entry, peer=call.context.peer(), request_id=call.request_id)
+        entry = replace(entry, peer=call.peer, request_id=call.request_id)
         await self._audit.record(replace(entry, result=RESULT_STARTED))
         call.act_started = True
         result = Reason.INTERNAL.name
@@ -85,7 +85,7 @@ class Administration:
         """Write down that an administrative call was refused; an act that had begun has its line already."""
         if refusal.code in _REFUSED and not call.act_started:
             entry = replace(_entry(call.session, call.record), method=call.method.path, request_id=call.request_id)
-            entry = replace(entry, peer=call.context.peer(), result=refusal.reason.name)
+            entry = replace(entry, peer=call.peer, result=refusal.reason.name)
             if call.session.guest:
                 entry = replace(entry, target=f"as a guest of namespace {call.record.id} {call.record.name}")
             await self._record_refusal(entry, call.session.namespace_id)
@@ -110,7 +110,7 @@ class Administration:
     async def done(self, call: Call, target: str) -> None:
         """As ``note``, for a call that changes nothing and gives something away."""
         entry = replace(_entry(call.session, call.record), method=call.method.path, target=target, result=RESULT_OK)
-        await self.note(replace(entry, peer=call.context.peer(), request_id=call.request_id))
+        await self.note(replace(entry, peer=call.peer, request_id=call.request_id))
 
     async def proof_refused(self, visitor: Visitor, target: str, reason: Reason) -> None:
         """Write down that a password or a refresh token was refused. They have a bucket of their own, so that refusals

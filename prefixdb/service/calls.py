@@ -39,13 +39,15 @@ class Call:
     record: the caller's namespace at the last refresh.
     act_started: an audit line says that the call's act has begun; its outcome has a line of its own.
     stream: set while the call is registered as a stream.
+    peer: where the call comes from, as gRPC says it; known for administrative calls only, and asked for while the call
+        is alive: gRPC ends the process when it is asked about one that is over.
     needs: what a call that lives on has to be permitted again and again, raised when it is not; None for nothing but
         the method's capability.
     """
 
     __slots__ = (
-        "_admission", "_request_id", "_sessions", "act_started", "context", "method", "needs", "record", "session",
-        "stream",
+        "_admission", "_request_id", "_sessions", "act_started", "context", "method", "needs", "peer", "record",
+        "session", "stream",
     )  # fmt: skip
 
     def __init__(self, method: Method, admission: Admission, sessions: Sessions, context: Any) -> None:
@@ -55,6 +57,7 @@ class Call:
         self.record: NamespaceRecord = admission.record
         self.act_started = False
         self.stream: Stream | None = None
+        self.peer = str(context.peer()) if method.administrative else ""
         self.needs: Callable[[Session], None] | None = None
         self._admission = admission
         self._sessions = sessions
@@ -92,21 +95,27 @@ class Call:
 
 
 class Visitor:
-    """A call by somebody who has no token yet, or whose message is the proof: a login, a refresh, a logout."""
+    """A call by somebody who has no token yet, or whose message is the proof: a login, a refresh, a logout.
 
-    __slots__ = ("context", "method", "request_id")
+    peer: where the call comes from, as gRPC says it.
+    context: for the gate only. The work on such a call may outlive it, and asking the library about a call that is over
+        ends the process (grpcio 1.85.1, segmentation fault); so what is needed of it is read here.
+    """
+
+    __slots__ = ("_authentication", "context", "method", "peer", "request_id")
 
     stream = None
 
     def __init__(self, method: Method, context: Any) -> None:
         self.method = method
         self.context = context
+        self.peer = str(context.peer())
         self.request_id = secrets.token_hex(8)
+        self._authentication = context.auth_context()
 
-    @property
-    def peer(self) -> str:
-        """Where the call comes from, as gRPC says it."""
-        return str(self.context.peer())
+    def auth_context(self) -> Any:
+        """Return what the connection proved, as gRPC's context would."""
+        return self._authentication
 
     def __repr__(self) -> str:
         return f"Visitor({self.method.path})"

@@ -79,7 +79,7 @@ class Credentials:
         home = self._home(where)
         wanted = None if into is None else self._wanted(into)
         _check_length(request.password, "password")
-        self._check_peer(visitor.context, request.user)
+        self._check_peer(visitor, request.user)
         member = await self._prove(visitor, home, request, said(where))
         home = self._current(home)
         try:
@@ -103,7 +103,7 @@ class Credentials:
         home = claims.home
         if not home.state.is_live:  # Nothing is written there any more, a login's end neither.
             check_open(home)
-        self._check_peer(visitor.context, claims.member)
+        self._check_peer(visitor, claims.member)
         member = self._identities.members.get(home.id, claims.member)
         if member is None or member.disabled:
             await self._administration.proof_refused(visitor, _whose(claims), Reason.TOKEN_REVOKED)
@@ -176,7 +176,7 @@ class Credentials:
         _check_new(request.new_password, "new_password")
         member, login = self._own_login(call)
         home = self._known(call.session.home_id)
-        with self._throttle.attempt(f"#{home.id}", member.name, call.context.peer()) as attempt:
+        with self._throttle.attempt(f"#{home.id}", member.name, call.peer) as attempt:
             old_is_right = await self._hashing.verify(
                 member.password_hash or DUMMY_HASH, request.old_password, has_token=True
             )

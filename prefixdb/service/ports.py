@@ -35,7 +35,7 @@ class AuditEntry:
 
 PeerCheck = Callable[[Any, str], None]
 """``check(context, subject)`` raises NOT_PERMITTED when the call's connection does not belong to the subject: its
-client certificate is somebody else's."""
+client certificate is somebody else's. What has gRPC's ``auth_context()`` will do for a context."""
 
 
 def any_peer(context: object, subject: str) -> None:

@@ -91,6 +91,7 @@ class Sessions:
         self._clock = clock
         self._admitted: OrderedDict[bytes, Admission] = OrderedDict()
         self._anonymous_group = None if anonymous == "off" else _ANONYMOUS_GROUPS[anonymous]
+        self._anonymous: Admission | None = None
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -156,11 +157,14 @@ class Sessions:
         return self._admission(claims, self._authority.session(claims), epoch)
 
     def _admit_anonymous(self) -> Admission:
-        """Return the admission of a call that brings no entry; nothing of it is cached, for it costs nothing."""
+        """Return the one admission of all calls that bring no entry."""
         if self._anonymous_group is None:
             raise error(Reason.TOKEN_MISSING)
-        session = self._authority.anonymous_session(self._anonymous_group)
-        return self._admission(None, session, self._authority.epoch_of(session))
+        if self._anonymous is None:
+            session = self._authority.anonymous_session(self._anonymous_group)
+            self._anonymous = self._admission(None, session, self._authority.epoch_of(session))
+        self.refresh(self._anonymous)
+        return self._anonymous
 
     def _admission(self, claims: Claims | None, session: Session, epoch: int) -> Admission:
         record = self._registry.get(session.namespace_id)
