@@ -315,6 +315,7 @@ def test_the_anonymous_is_a_member_of_nothing_but_one_group_of_namespace_0(scene
 def test_the_anonymous_lasts_and_keeps_to_the_record_of_namespace_0(scene):
     sessions = anonymous(scene, "reader")
     admission = sessions.admit([])
+    assert sessions.admit([]) is admission
     scene.world.clock.advance(10 * 365 * 24 * 3600 * 1000)
     assert sessions.refresh(admission).subject == "anonymous"
     scene.world.registry.update(0, labels={"a": "b"})
