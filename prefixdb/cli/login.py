@@ -16,7 +16,7 @@ from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import can_ask, put_json, say
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, known_password
-from prefixdb.cli.session import At, connected, endpoint_of, tls_of
+from prefixdb.cli.session import At, ask, connected, endpoint_of, tls_of
 from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
 from prefixdb.cli.text import instant
 from prefixdb.client.profiles import Profile, load_profiles, login_path, profiles_path, save_profile
@@ -101,7 +101,7 @@ def _who(settings: Settings, user: str | None, home: int | str | None, last: Log
     if user is None:
         if not can_ask():
             raise click.UsageError("Who logs in? Say it with --user USER; nobody can be asked here.")
-        user = click.prompt("User", err=True, prompt_suffix=": ", type=str)
+        user = ask("User").strip()
     if home is None:
         return _Who(user, 0 if settings.namespace is None else settings.namespace, None)
     return _Who(user, home, settings.namespace)

@@ -58,11 +58,7 @@ def _good(password: str) -> str:
 
 
 def _ask(question: str) -> str:
-    try:
-        password: str = click.prompt(question, hide_input=True, err=True, prompt_suffix=": ", type=str)
-    except click.Abort:
-        click.echo(err=True)  # The cursor still stands behind the question.
-        raise
+    password: str = click.prompt(question, hide_input=True, err=True, prompt_suffix=": ", type=str)
     if any("\udc80" <= char <= "\udcff" for char in password):  # How Python keeps bytes that are not UTF-8.
         raise click.UsageError("What was typed is not UTF-8 text; look at the settings of the terminal.")
     return password

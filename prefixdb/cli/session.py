@@ -137,6 +137,17 @@ def command_line(*words: str) -> str:
     return shlex.join(["prefixdb", *where, *words])
 
 
+def ask(question: str) -> str:
+    """Ask a person for a line; make sure before that there is one (``output.can_ask``)."""
+    try:
+        answer: str = click.prompt(question, err=True, prompt_suffix=": ", type=str)
+    except click.Abort:
+        # The cursor still stands behind the question.
+        click.echo(err=True)
+        raise
+    return answer
+
+
 def confirm(settings: Settings, what: str, word: str) -> None:
     """Make sure that something may be destroyed: a person types ``word``, a script said ``--yes``.
 
@@ -150,11 +161,6 @@ def confirm(settings: Settings, what: str, word: str) -> None:
     if not can_ask():
         raise click.UsageError(f"{what} Nobody can be asked here; repeat it with --yes if that is what you want.")
     click.echo(what, err=True)
-    try:
-        typed = click.prompt(f"Type {click.style(word, bold=True)} to go on", err=True, prompt_suffix=": ", type=str)
-    except click.Abort:
-        # The cursor still stands behind the question.
-        click.echo(err=True)
-        raise
+    typed = ask(f"Type {click.style(word, bold=True)} to go on")
     if typed.strip() != word:
         raise click.UsageError(f"That is not {word!r}; nothing was done.")

@@ -50,7 +50,7 @@ class Terminal:
         """Interrupt the program until it says so: Python misses a signal that comes just before it begins to read."""
         while b"interrupted" not in self.shown:
             self._process.send_signal(signal.SIGINT)
-            ready, _, _ = select.select([self._ours], [], [], 1.0)
+            ready, _, _ = select.select([self._ours], [], [], 5.0)
             if ready and not self._read():
                 return
 
