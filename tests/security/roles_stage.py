@@ -125,7 +125,7 @@ class Picture:
 class Stage:
     """Namespaces, callers and victims on one server."""
 
-    def __init__(self, server: RunningServer, directory: Path) -> None:
+    def __init__(self, server: RunningServer) -> None:
         self.server = server
         self.app = server.app
         self.channel = server.channel
@@ -134,8 +134,6 @@ class Stage:
         self.jtis: dict[str, str] = {}
         self._count = 0
         self._identities = server.app.authority.identities
-        self._directory = directory
-        self._root = server.token(0, subject="root", guardian=Guardian.CLUSTER)
         self._hash = hash_password(PASSWORD)
         self.first_key = server.app.authority.keyring.signing_kid
 
@@ -251,7 +249,8 @@ class Stage:
     async def mint(self, by: str | None, where: str, guardian: int, *groups: str) -> str:
         """Have a cluster guardian make a token for a namespace."""
         request = auth.IssueTokenRequest(subject="helper", groups=groups, guardian=guardian, namespace=self.ref(where))
-        token: str = (await self.well("Auth/IssueToken", request, by or self._root)).token
+        root = self.server.token(0, subject="root", guardian=Guardian.CLUSTER)
+        token: str = (await self.well("Auth/IssueToken", request, by or root)).token
         return token
 
     def foreign(self, *groups: str) -> str:
