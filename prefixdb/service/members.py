@@ -156,7 +156,7 @@ class MembersService:
     async def CreateGroup(self, call: Call, request: pb.CreateGroupRequest) -> pb.CreateGroupResponse:
         """Add a group."""
         name, rules, namespace_id = check_name(request.name), _rules(request.rules), call.session.namespace_id
-        what = f"group {name}, {len(rules)} rules"
+        what = f"group {name}, {len(rules)} rule{'' if len(rules) == 1 else 's'}"
         made = await self._change(call, what, lambda: self._groups.create(namespace_id, name, rules))
         return pb.CreateGroupResponse(group=_group_message(made))
 
@@ -180,7 +180,7 @@ class MembersService:
     async def UpdateGroup(self, call: Call, request: pb.UpdateGroupRequest) -> pb.UpdateGroupResponse:
         """Replace a group's rules."""
         name, rules, namespace_id = check_name(request.name), _rules(request.rules), call.session.namespace_id
-        what = f"group {name}, {len(rules)} rules"
+        what = f"group {name}, {len(rules)} rule{'' if len(rules) == 1 else 's'}"
         made = await self._change(call, what, lambda: self._groups.update(namespace_id, name, rules))
         return pb.UpdateGroupResponse(group=_group_message(made))
 
