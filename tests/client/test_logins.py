@@ -120,6 +120,7 @@ def play_refresh(chance: random.Random, server: Model, state: LoginState, now_s:
         return state.refresh_failed(error(Reason.TOKEN_REVOKED), now_s)
     state.adopt(answer)
     assert state.step(now_s) is Step.USE
+    assert state.step(answer.access.renew_at_s) is Step.REFRESH, "nothing of before is held against the new ones"
     return True
 
 

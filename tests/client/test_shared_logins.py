@@ -124,6 +124,16 @@ def test_who_needs_no_new_token_does_not_wait_for_who_does(prefixdb_server: Serv
         assert victim.process.poll() is None
 
 
+def test_who_waits_goes_on_as_soon_as_there_is_a_new_token(prefixdb_server: ServerProcess, file: Path) -> None:
+    with sharer(prefixdb_server, file, "after-write") as holder, sharer(prefixdb_server, file) as other:
+        at_ms = now_ms() + PAST_END_MS
+        holder.ask(at_ms)
+        assert holder.answer() == "paused"
+        other.ask(at_ms)
+        assert other.answer() == "ok sharing"
+        assert holder.process.poll() is None, "it still has the lock"
+
+
 def test_a_kill_between_the_answer_and_the_disk_costs_the_login_and_says_so(
     prefixdb_server: ServerProcess, file: Path
 ) -> None:

@@ -122,6 +122,48 @@ def test_many_callers_at_once_make_one_login_and_one_refresh(server: ScriptedSer
     assert shown(server) == ["refresh-1"]
 
 
+@sync_test
+def test_many_clients_of_one_file_make_one_refresh(
+    server: ScriptedServer, clock: HeldClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.login"
+    with client(alice(server.endpoint, credentials_file=file), clock) as db:
+        db.login()
+    clients = [client(sharing(server.endpoint, file), clock) for _ in range(4)]
+
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prefixdb.client.login_file.fcntl.flock", refuse)
+        clients[0].get("k")  # Using a login takes no lock.
+        clock.advance(PAST_END_MS)
+        with pytest.raises(UnauthenticatedError, match="No locks available"):
+            clients[0].get("k")
+    for round_number in (2, 3, 4):
+        server.script(methods.REFRESH, refreshed(round_number, clock))
+        assert sync_gather(lambda number: clients[number].get("k"), 4) == [b"v"] * 4
+        clock.advance(PAST_END_MS)
+    for db in clients:
+        db.close()
+    assert shown(server) == ["refresh-1", "refresh-2", "refresh-3"]
+    assert server.calls_of(methods.LOGOUT) == []
+
+
+@sync_test
+def test_who_hears_late_that_a_token_is_refused_does_not_renew_the_next_one(
+    server: ScriptedServer, clock: HeldClock
+) -> None:
+    with client(alice(server.endpoint), clock) as db:
+        db.get("k")
+        server.script(methods.REFRESH, refreshed(2, clock))
+        for _ in range(3):
+            assert db._connection.renew("access-1")
+        db.get("k")
+        assert server.calls[-1].token == "Bearer access-2"
+    assert shown(server) == ["refresh-1"]
+
+
 @pytest.mark.parametrize("reason", [Reason.TOKEN_EXPIRED, Reason.TOKEN_INVALID, Reason.TOKEN_REVOKED])
 @sync_test
 def test_a_token_that_is_refused_is_renewed_once_and_the_call_made_again(
@@ -176,6 +218,20 @@ def test_a_lost_answer_costs_nothing_while_the_token_is_good_and_then_the_passwo
 
 
 @sync_test
+def test_a_lost_answer_without_any_good_token_leads_to_the_password_at_once(
+    server: ScriptedServer, clock: HeldClock
+) -> None:
+    with client(alice(server.endpoint), clock) as db:
+        db.get("k")
+        clock.advance(PAST_END_MS)
+        server.script(methods.REFRESH, Lose())
+        server.script(methods.LOGIN, login(2, clock))
+        db.get("k")
+        assert server.calls[-1].token == "Bearer access-2"
+    assert shown(server) == ["refresh-1"]
+
+
+@sync_test
 def test_a_refusal_that_spent_nothing_is_tried_again_later(server: ScriptedServer, clock: HeldClock) -> None:
     server.script(methods.REFRESH, Refuse(Reason.DRAINING))
     with client(alice(server.endpoint), clock) as db:
@@ -216,6 +272,7 @@ def test_a_call_whose_token_cannot_be_renewed_is_not_in_doubt(
             db.put("k", b"v")
         assert caught.value.reason is Reason.UNREACHABLE
         assert server.calls_of(methods.PUT) == []
+        assert shown(server) == ["refresh-1"], "not shown again in the same breath"
         # There is no password, and nothing to lose any more: either the first try did not arrive, or all is lost.
         server.script(methods.REFRESH, refreshed(2, clock))
         db.put("k", b"v")
