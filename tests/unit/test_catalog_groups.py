@@ -133,6 +133,14 @@ def test_pages_follow_each_other_with_the_built_in_groups_among_them(people, acm
     assert seen == sorted([*BUILT_IN, "zoo", "a", "h"])
 
 
+def test_a_page_is_no_longer_than_asked_for_however_large_its_groups_are(people, acme):
+    for letter in "abcdefgh":
+        long = [Rule(None, bytes([n]) * limits.KEY_BYTES_MAX, read=True, write=False) for n in range(64)]
+        people.groups.create(acme, letter, long)
+    assert [group.name for group in people.groups.page(acme, "", 5)] == list("abcde")
+    assert [group.name for group in people.groups.page(acme, "e", 5)] == ["f", "g", "guardians", "h", "readers"]
+
+
 def test_the_last_group_that_fits_is_taken_and_the_next_is_not(people, acme, monkeypatch):
     assert people.groups._room._limit == limits.GROUPS_PER_NAMESPACE_MAX
     monkeypatch.setattr(people.groups._room, "_limit", 5)
