@@ -4,7 +4,7 @@ and logins are what a model of a few dicts says.
 Method: random acts on two tenants and namespace 0 run against the catalog and the model; refusals must be equal, and
 every few steps everything that can be read is compared, with the standing of every login there ever was. Now and then
 the server restarts, or a commit's outcome is lost: then the store must equal the model either before or after the act,
-wholly. A failing run prints its seed.
+wholly. Most runs are over the model store, one over each real one. A failing run prints its seed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from prefixdb.catalog.entities import GrantEffect, Guardian, NamespaceRecord, Ru
 from prefixdb.catalog.schema import Tag
 from prefixdb.errors import OutcomeUnknownError, PrefixdbError, Reason, error
 from prefixdb.store.base import Commit
+from tests.store.stores import DURABLE, Harness
 from tests.support.people import Bearer, People, Spy, issue
 from tests.unit.people_model import Model, Person, Rules
 
@@ -28,9 +29,10 @@ STEPS = 300
 class Run:
     """One random run. ``families``: every login there ever was, as (home, member, family, refresh tokens in order)."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, harness: Harness) -> None:
         self.rng = random.Random(seed)
-        self.world = People()
+        self.harness = harness
+        self.world = People(harness.store, harness.clock)
         self.places: list[NamespaceRecord] = [
             self.world.registry.get(0),
             self.world.registry.create("one"),
@@ -73,6 +75,7 @@ class Run:
         self.rng.choices(list(weights), list(weights.values()))[0]()
 
     def restart(self) -> None:
+        self.world.store = self.harness.reopen()
         self.world.reopen()
 
     def create(self) -> None:
@@ -252,10 +255,13 @@ def rules_of(rules: tuple[Rule, ...]) -> Rules:
     return tuple((rule.database, rule.prefix, rule.read, rule.write) for rule in rules)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_random_acts_end_where_the_model_ends(seed):
-    print(f"seed {seed}: run this test with that parameter to see it again")
-    run = Run(seed)
+RUNS = [("memory", seed) for seed in range(12)] + [(kind, 100) for kind in DURABLE]
+
+
+@pytest.mark.parametrize(("kind", "seed"), RUNS)
+def test_random_acts_end_where_the_model_ends(tmp_path, kind, seed):
+    print(f"{kind}, seed {seed}: run this test with these parameters to see it again")
+    run = Run(seed, Harness.start(kind, tmp_path))
     for step in range(STEPS):
         run.step()
         if step % 5 == 0:
@@ -263,4 +269,5 @@ def test_random_acts_end_where_the_model_ends(seed):
     run.compare()
     run.restart()
     run.compare()
-    assert len(run.families) > 10 and run.model.grants
+    assert len(run.families) > 5 and run.model.grants
+    run.world.store.close()
