@@ -27,7 +27,8 @@ STEPS = 300
 
 
 class Run:
-    """One random run. ``families``: every login there ever was, as (home, member, family, refresh tokens in order)."""
+    """One random run. ``families``: every login there ever was, as (home, member, family, refresh tokens in order).
+    ``admitted``: standings that were found; ``guests``: those of guests among them."""
 
     def __init__(self, seed: int, harness: Harness) -> None:
         self.rng = random.Random(seed)
@@ -39,6 +40,7 @@ class Run:
             self.world.registry.create("two"),
         ]
         self.model = Model()
+        self.admitted = self.guests = 0
         self.families: list[tuple[int, str, str, list[str]]] = []
 
     # --- random things ---------------------------------------------------------------------------------------------
@@ -242,6 +244,8 @@ class Run:
             found = self.world.identities.standing(token)
         except PrefixdbError as refusal:
             return refusal.reason
+        self.admitted += 1
+        self.guests += place != home
         expected = Guardian.CLUSTER if place == 0 else Guardian.NAMESPACE
         assert found.guardian in (Guardian.NONE, expected)
         return found.groups, found.guardian is not Guardian.NONE, set(rules_of(found.rules))
@@ -255,7 +259,7 @@ def rules_of(rules: tuple[Rule, ...]) -> Rules:
     return tuple((rule.database, rule.prefix, rule.read, rule.write) for rule in rules)
 
 
-RUNS = [("memory", seed) for seed in range(12)] + [(kind, 100) for kind in DURABLE]
+RUNS = [("memory", seed) for seed in range(12)] + [(kind, 3) for kind in DURABLE]
 
 
 @pytest.mark.parametrize(("kind", "seed"), RUNS)
@@ -269,5 +273,5 @@ def test_random_acts_end_where_the_model_ends(tmp_path, kind, seed):
     run.compare()
     run.restart()
     run.compare()
-    assert len(run.families) > 5 and run.model.grants
+    assert run.admitted > 50 and run.guests > 5, "the run was too quiet to show anything"
     run.world.store.close()
