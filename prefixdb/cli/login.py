@@ -172,10 +172,13 @@ def _say_login(settings: Settings, who: _Who, info: LoginInfo, before: Profile) 
             settings,
             f"Profile {settings.profile} used the token in {before.token_file} until now; that file is untouched.",
         )
-    until = f"until {instant(info.expires_at)}, and longer when it is used"
     current = load_profiles().current == settings.profile
-    how = "it is current" if current else f"use it with --profile, or always: prefixdb profile use {settings.profile}"
-    say(settings, f"Profile {settings.profile} has the login {until}; {how}.")
+    name = settings.profile
+    how = "it is current." if current else f"choose it with --profile {name}, or for good: prefixdb profile use {name}"
+    say(settings, f"Profile {name} has the login until {instant(info.expires_at)}, and longer in use; {how}")
+    if settings.given("token_file"):
+        where = settings.by_name["token_file"].source
+        say(settings, f"It does not count while a token is named: here by the {where}.")
 
 
 @command("logout")

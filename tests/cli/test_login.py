@@ -188,6 +188,8 @@ def test_a_login_takes_the_place_of_a_token_and_a_token_is_not_put_beside_it(peo
     assert "prefixdb --profile p logout" in refused.err
     assert cli("whoami", "--json", "--token-file", str(place.token_file)).json["subject"] == "tester", "a flag wins"
     assert cli("logout", "--token-file", str(place.token_file)).status == 2
+    hidden = cli("login", "--password-file", "-", stdin=TYPED, PREFIXDB_TOKEN_FILE=str(place.token_file))
+    assert "does not count while a token is named: here by the variable PREFIXDB_TOKEN_FILE" in hidden.err
 
 
 def test_a_profile_is_not_pointed_to_another_server_by_a_login(people: People, place: Namespace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prefixdb import connect
 from prefixdb.testing import Namespace
 from tests.cli.conftest import Cli, Ended
 from tests.cli.people import PASSWORD, People, password_file
@@ -104,6 +105,9 @@ def test_a_password_is_the_first_line_of_its_file_and_nothing_is_stripped(
     text = f"{password}\r\nthe rest is a remark\n".encode()
     assert boss("user", "create", "ann", "--password-file", "-", stdin=text).status == 0
     assert people.log_in("ann", "--namespace", place.name, password=password)("whoami").status == 0
+    # Not through the same reader again: what was set is what was written, space by space.
+    with connect(place.server.endpoint, user="ann", password=password, namespace=place.name) as db:
+        assert db.whoami().subject == "ann"
 
 
 def test_changes_of_groups_say_the_way_back(boss: Cli) -> None:
