@@ -251,6 +251,28 @@ def test_any_mark_that_concerns_a_login_ends_it(crowd, whose):
     assert found is (None if whose == "target" else Reason.TOKEN_REVOKED)
 
 
+def test_a_revocation_right_after_the_one_that_a_token_knows_kills_it(crowd):
+    crowd.world.authority.revoke_subject(8, "nobody")
+    token = ann(crowd)  # Signed without a commit: the next one is the revocation.
+    crowd.world.authority.revoke_subject(7, "ann")
+    assert verdict(crowd.world, token) is Reason.TOKEN_REVOKED
+    assert verdict(crowd.world, ann(crowd)) is None
+
+
+def test_a_revocation_right_after_the_look_at_the_marks_is_not_outrun(crowd, monkeypatch):
+    revocations = crowd.world.authority._revocations
+    honest = revocations.newest_mark
+
+    def late(*arguments, **keywords):
+        monkeypatch.setattr(revocations, "newest_mark", honest)
+        found = honest(*arguments, **keywords)
+        crowd.world.authority.revoke_subject(0, "gus")
+        return found
+
+    monkeypatch.setattr(revocations, "newest_mark", late)
+    assert verdict(crowd.world, guest(crowd)) is Reason.TOKEN_REVOKED
+
+
 def test_a_revocation_between_the_look_and_the_signature_is_not_outrun(crowd, monkeypatch):
     world, honest = crowd.world, crowd.world.keyring.sign
 
