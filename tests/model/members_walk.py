@@ -40,10 +40,10 @@ ACTS = {
     "delete_group": 3,
     "set_grant": 10,
     "delete_grant": 4,
-    "issue": 10,
-    "revoke": 5,
+    "issue": 14,
+    "revoke": 8,
     "change_state": 8,
-    "issue_again": 1,
+    "issue_again": 3,
     "rotate_key": 1,
     "clock": 5,
 }
@@ -183,14 +183,16 @@ class Walk(MemberActs):
     async def _issue(self) -> None:
         """A service token, by a guardian of the table or by the cluster's; a minted one into another namespace."""
         issuers = [token for token in self.tokens if not self.model.refusals(token)]
-        issuer = self._pick([token for token in issuers if self.model.standing(token).guardian != m.NONE])
+        guardians = [token for token in issuers if self.model.standing(token).guardian != m.NONE]
+        minted = [token for token in guardians if token.minted_by]
+        issuer = self._pick(minted if minted and self.random.random() < 0.4 else guardians)
         if issuer is None:
             return
         cluster = issuer.space.id == 0 and self.model.standing(issuer).guardian == m.CLUSTER
         target = self.random.choice(self._live()) if cluster else issuer.space
         guardian = self.random.choice((m.NONE, m.NONE, m.NAMESPACE))
         groups = self.random.sample(sorted(target.groups), self.random.choice((0, 1, 2)))
-        subject, ttl_s = self.random.choice(NAMES), self.random.choice((60, 600, 3600))
+        subject, ttl_s = self.random.choice(NAMES), self.random.choice((60, 3600, 3600))
         if issuer.minted_by:
             ttl_s = 30
             if issuer.expires_ms - self.model.now_ms < 31_000:
@@ -205,9 +207,8 @@ class Walk(MemberActs):
         made.groups, made.guardian, made.minted_by, made.jti = groups, guardian, minted_by, answer.info.jti
 
     async def _revoke(self) -> None:
-        space = self._pick([space for space in self.model.spaces.values() if space.state != m.BANNED])
-        assert space is not None
-        kind = self.random.choices(("jti", "subject", "all", "everyone"), (12, 12, 3, 1))[0]
+        space = self._pick([self.model.zero, *self._live()])
+        kind = self.random.choices(("jti", "subject", "all", "everyone"), (10, 10, 6, 1))[0]
         request = auth.RevokeTokensRequest(namespace=ref(space))
         whom: tuple[object, ...] = (space.id,)
         if kind == "jti":
