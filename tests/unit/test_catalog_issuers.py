@@ -20,7 +20,7 @@ from prefixdb.catalog import issuers as issuers_module
 from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.jwks import JWKS_BYTES_MAX, KEYS_MAX, KeySetError, read_key_set
 from prefixdb.errors import InvalidArgumentError
-from tests.security.forging import MISSING, b64, merged
+from tests.security.forging import MISSING, b64, merged, unb64
 from tests.security.forging_issuers import ALGORITHMS, OtherIssuer, make_key, published, write_issuers
 
 KEY = make_key("EdDSA", "a")
@@ -146,6 +146,7 @@ def without_end(text: bytes) -> bytes:
         (key_set(published(OTHER, y=b64(b"y" * 32))), "P-256"),
         (key_set(published(OTHER, x=b64(b"\0" * 32), y=b64(b"\0" * 32))), "P-256"),
         (key_set(published(OTHER, x=b64(b"x" * 31))), "P-256"),
+        (key_set(published(OTHER, x=b64(b"\0" + unb64(published(OTHER)["x"])))), "P-256"),
         (key_set({**rsa_entry(2048), "e": b64(b"\x01")}), "exponent"),
         (key_set({**rsa_entry(2048), "e": b64(b"\x04")}), "exponent"),
         (key_set({**rsa_entry(2048), "n": b64(b"\x01" + bytes(256))}), "RSA"),

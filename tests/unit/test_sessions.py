@@ -279,6 +279,12 @@ def test_an_entry_however_broken_is_judged_as_if_there_were_no_anonymous(scene, 
     assert found in (Reason.TOKEN_MISSING, Reason.TOKEN_INVALID)
 
 
+def test_two_entries_are_refused_though_each_of_them_is_good(scene):
+    for names in (("member", "member"), ("member", "service"), ("service", "beta")):
+        metadata = [*entry(scene.tokens[names[0]]), *entry(scene.tokens[names[1]])]
+        assert reason_of(anonymous(scene, "writer").admit, metadata) is Reason.TOKEN_MISSING
+
+
 def test_without_an_entry_there_is_nobody_unless_the_operator_has_said_so(scene):
     for metadata in ([], [("x-other", "1")], [("authorization-bin", b"Bearer x")]):
         assert bearer_token(metadata) is None
