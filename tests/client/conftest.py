@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from prefixdb.client import methods
 from prefixdb.testing import Namespace, ServerProcess
+from tests.client.logins import APPLIED, DONE, FOUND, login
+from tests.support.clocks import HeldClock
 from tests.support.scripted_server import ScriptedServer
 
 
@@ -32,3 +35,19 @@ def scripted() -> Iterator[ScriptedServer]:
     """A server that answers what the test tells it to."""
     with ScriptedServer() as server:
         yield server
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    """The client's time."""
+    return HeldClock()
+
+
+@pytest.fixture
+def server(scripted: ScriptedServer, clock: HeldClock) -> ScriptedServer:
+    """A server that lets anybody in."""
+    scripted.script(methods.GET, FOUND)
+    scripted.script(methods.PUT, APPLIED)
+    scripted.script(methods.LOGIN, login(1, clock))
+    scripted.script(methods.LOGOUT, DONE)
+    return scripted

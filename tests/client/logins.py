@@ -5,13 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prefixdb.client import methods
 from prefixdb.client.options import ClientOptions
 from prefixdb.v1 import auth_pb2
+from prefixdb.v1.key_value_pb2 import GetResponse, PutResponse
 from tests.support.clocks import HeldClock
-from tests.support.scripted_server import Answer
+from tests.support.scripted_server import Answer, ScriptedServer
 
 LIFETIME_S = 900
 """Of an access token."""
+
+FOUND = Answer(GetResponse(found=True, value=b"v", version=7))
+APPLIED = Answer(PutResponse(applied=True, version=8))
+DONE = Answer(auth_pb2.LogoutResponse())
+NEAR_END_MS = (LIFETIME_S - 30) * 1000
+PAST_END_MS = (LIFETIME_S + 1) * 1000
 
 
 def pair(number: int, clock: HeldClock, *, namespace: tuple[int, str] = (5, "acme")) -> auth_pb2.Tokens:
@@ -62,3 +70,8 @@ def alice(endpoint: str, password: str = "correct horse", **more: object) -> Cli
 def sharing(endpoint: str, file: Path, **more: object) -> ClientOptions:
     """Return the options of a program that uses a login kept in a file."""
     return ClientOptions(endpoint, credentials_file=file, **more)
+
+
+def shown(server: ScriptedServer) -> list[str]:
+    """Return the refresh tokens the server was shown, in order."""
+    return [request.refresh_token for request in server.requests_of(methods.REFRESH)]

@@ -19,7 +19,7 @@ from prefixdb.testing import Namespace
 CLASSES = {"Batch": "batch", "Database": "database", "Guardian": "guardian", "Pipeline": "pipeline"} | {
     "Transaction": "transaction", "Namespaces": "namespaces", "Members": "members", "Groups": "groups",
     "Grants": "grants", "Audit": "audit", "Tokens": "guardian", "Keys": "guardian", "Maintenance": "guardian",
-    "Connection": "connection", "Access": "access", "Login": "login",
+    "Connection": "connection", "Access": "access", "Login": "login", "Keeper": "keeping",
 }  # fmt: skip
 """Class to the module it is in."""
 

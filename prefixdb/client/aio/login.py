@@ -10,10 +10,10 @@ from typing import Any
 
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
+from prefixdb.client.aio.keeping import AsyncKeeper
 from prefixdb.client.credentials import Password
 from prefixdb.client.encoding import namespace_ref
 from prefixdb.client.failures import in_doubt
-from prefixdb.client.login_file import LoginFile
 from prefixdb.client.logins import LoginState, LoginTokens, Step, tokens_of
 from prefixdb.client.methods import backoff_s
 from prefixdb.client.models import LoginInfo
@@ -29,11 +29,6 @@ the login."""
 GOODBYE_DEADLINE_S = 1.0
 """Most time for ending a login when the client is closed."""
 
-LOCK_WAIT_S_MAX = 30.0
-"""Longest wait for another process that renews the same login."""
-
-LOCK_POLL_S = 0.02
-
 Send = Callable[..., Awaitable[Any]]
 """``send(method, request, timeout_s, token)``: makes one call and returns its answer."""
 
@@ -47,9 +42,9 @@ class AsyncLogin:
         self._clock = clock
         self._password = Password(options.password, options.password_file)
         self._refused_password: str | None = None
-        self._file = None if options.credentials_file is None else LoginFile(options.credentials_file)
-        self._seen: LoginTokens | None = None
         self._state = LoginState(has_password=options.user is not None)
+        owner = None if options.user is None else (options.user, self._home())
+        self._keeper = AsyncKeeper(options.credentials_file, self._state, self._now_s, owner)
         self._over = False
         self._changing = wire.Lock()
 
@@ -97,7 +92,7 @@ class AsyncLogin:
         """Wait for a renewal under way, and end a login that nobody else can use."""
         async with self._changing:
             tokens = self._state.tokens
-            if self._over or self._file is not None or tokens is None:
+            if self._over or self._keeper.is_shared or tokens is None:
                 return
             self._over = True
             request = auth_pb2.LogoutRequest(refresh_token=tokens.refresh)
@@ -115,38 +110,32 @@ class AsyncLogin:
             self._check_open()
             if refused is not None:
                 self._state.refuse(refused)
-            if self._file is None:
-                return await self._settle(deadline_s)
-            self._look(self._file)
-            token = self._state.ready(self._now_s())
+            self._keeper.look()
+            token = self.ready()
             if token is not None:
                 return token
-            token = await self._lock(self._file)
             try:
+                token = await self._keeper.hold(need=False)
                 return token if token is not None else await self._settle(deadline_s)
             finally:
-                self._file.unlock()
+                self._keeper.release()
 
     async def _login(self, deadline_s: float) -> LoginInfo:
         async with self._changing:
             self._over = False
             self._state.allow_login()
-            if self._file is not None:
-                # Not looked into: whatever it has, damage or another's login, is replaced.
-                await self._lock(self._file, always=True, look=False)
             try:
+                await self._keeper.hold(look=False)
                 return (await self._log_in(deadline_s)).info
             finally:
-                if self._file is not None:
-                    self._file.unlock()
+                self._keeper.release()
 
     async def _logout(self, everywhere: bool, deadline_s: float) -> bool:
         """Log out; True when there was a login to end."""
         async with self._changing:
             self._check_open()
-            if self._file is not None:
-                await self._lock(self._file, always=True)
             try:
+                await self._keeper.hold()
                 if self._state.tokens is None and everywhere and self._password:
                     # Only a login can say who it is whose logins shall end.
                     await self._log_in(deadline_s)
@@ -154,27 +143,22 @@ class AsyncLogin:
                 if tokens is not None:
                     request = auth_pb2.LogoutRequest(refresh_token=tokens.refresh, everywhere=everywhere)
                     await self._send(methods.LOGOUT, request, deadline_s, None)
-                elif self._file is not None:
-                    raise self._state.ended(str(self._file.path))
-                if self._file is not None:
-                    self._file.remove()
-                self._seen = None
-                self._state.adopt(None)
+                elif self._keeper.is_shared:
+                    raise self._state.ended(self._keeper.where)
+                self._keeper.forget()
                 self._over = True
                 return tokens is not None
             finally:
-                if self._file is not None:
-                    self._file.unlock()
+                self._keeper.release()
 
     async def _change_password(self, old: str, new: str, deadline_s: float) -> LoginInfo:
         async with self._changing:
             self._check_open()
-            if self._file is not None:
-                await self._lock(self._file, always=True)
             try:
+                await self._keeper.hold()
                 request = auth_pb2.ChangePasswordRequest(old_password=old, new_password=new)
                 access = await self._settle(deadline_s)
-                await self._prepare()
+                await self._keeper.prepare()
                 timeout_s = max(deadline_s, REFRESH_DEADLINE_S)
                 try:
                     answer = await self._send(methods.CHANGE_PASSWORD, request, timeout_s, access)
@@ -183,18 +167,17 @@ class AsyncLogin:
                         raise
                     self._state.refuse(access)
                     access = await self._settle(deadline_s)
-                    await self._prepare()
+                    await self._keeper.prepare()
                     answer = await self._send(methods.CHANGE_PASSWORD, request, timeout_s, access)
                 tokens = self._state.tokens
                 if tokens is None:
                     raise AssertionError("a settled login has tokens")
                 self._password.replace(old, new)
                 changed = self._tokens_of(answer.tokens, tokens)
-                await self._keep(changed)
+                await self._keeper.keep(changed)
                 return changed.info
             finally:
-                if self._file is not None:
-                    self._file.unlock()
+                self._keeper.release()
 
     def _check_open(self) -> None:
         if self._over:
@@ -211,7 +194,7 @@ class AsyncLogin:
             elif step is Step.USE and self._state.tokens is not None:
                 return self._state.tokens.access.text
             else:
-                raise self._state.ended("memory" if self._file is None else str(self._file.path))
+                raise self._state.ended(self._keeper.where)
 
     async def _refresh(self, deadline_s: float) -> None:
         """Spend the refresh token on a new pair. What failed without doubt is tried again while there is no other."""
@@ -219,7 +202,7 @@ class AsyncLogin:
         if tokens is None:
             raise AssertionError("a refresh needs a login")
         try:
-            await self._prepare()
+            await self._keeper.prepare()
         except PrefixdbError:
             # Nothing was spent. Maybe there is room again before the access token ends.
             if self._state.postpone(self._now_s()):
@@ -236,7 +219,7 @@ class AsyncLogin:
                     raise _not_renewed(failure) from failure
                 wait_s = backoff_s(attempt, failure)
             else:
-                await self._keep(self._tokens_of(answer.tokens, tokens))
+                await self._keeper.keep(self._tokens_of(answer.tokens, tokens))
                 return
             await wire.sleep(wait_s)
 
@@ -247,7 +230,7 @@ class AsyncLogin:
             self._state.allow_login()
         self._state.check_login(self._now_s())
         request = self._login_request(password)
-        await self._prepare()
+        await self._keeper.prepare()
         for attempt in range(1, self._options.read_attempts + 1):
             try:
                 answer = await self._send(methods.LOGIN, request, deadline_s, None)
@@ -260,7 +243,7 @@ class AsyncLogin:
             else:
                 user, home = self._options.user or "", self._home()
                 tokens = tokens_of(answer.tokens, user=user, home=home, now_s=self._now_s())
-                await self._keep(tokens)
+                await self._keeper.keep(tokens)
                 return tokens
             await wire.sleep(wait_s)
         raise AssertionError("read_attempts is at least 1")
@@ -280,59 +263,6 @@ class AsyncLogin:
 
     def _tokens_of(self, message: auth_pb2.Tokens, before: LoginTokens) -> LoginTokens:
         return tokens_of(message, user=before.user, home=before.home, now_s=self._now_s())
-
-    async def _prepare(self) -> None:
-        if self._file is not None:
-            await wire.in_thread(self._file.prepare)
-
-    async def _keep(self, tokens: LoginTokens) -> None:
-        """Go on with new tokens, once they are where the next process will find them."""
-        if self._file is not None:
-            try:
-                await wire.in_thread(self._file.write, tokens)
-            except OSError as cause:
-                # The old ones are spent. Let at least this client go on, and say that nobody else can.
-                self._state.adopt(tokens)
-                message = f"The new login could not be kept in {self._file.path}: {cause.strerror or cause}."
-                raise error(Reason.TOKEN_MISSING, f"{message} Only this client has it.") from cause
-            self._seen = tokens
-        self._state.adopt(tokens)
-
-    async def _lock(self, file: LoginFile, *, always: bool = False, look: bool = True) -> str | None:
-        """Take the file's lock and, with ``look``, look into the file again.
-
-        Returns:
-            An access token when another process has renewed the login meanwhile; then, without ``always``, perhaps
-            without having the lock. None when the lock is ours and something is to do.
-        """
-        waits_until_s = self._now_s() + LOCK_WAIT_S_MAX
-        while True:
-            mine = file.try_lock()
-            try:
-                if look:
-                    self._look(file)
-            except BaseException:
-                file.unlock()
-                raise
-            token = self._state.ready(self._now_s())
-            if mine or (token is not None and not always):
-                return token
-            if self._now_s() >= waits_until_s:
-                message = f"Another process has been renewing the login in {file.path} for {LOCK_WAIT_S_MAX:g} s."
-                raise error(Reason.UNREACHABLE, f"{message} Nothing was sent.")
-            await wire.sleep(LOCK_POLL_S)
-
-    def _look(self, file: LoginFile) -> None:
-        """Take what the file has when it has changed: somebody renewed the login, began another one, or ended it."""
-        kept = file.read()
-        if kept == self._seen:
-            return
-        user, home = self._options.user, self._home()
-        if kept is not None and user is not None and (kept.user, kept.home) != (user, home):
-            message = f"The login in {file.path} is that of another user; name another file, or log out there first."
-            raise error(Reason.BAD_FIELD, message)
-        self._seen = kept
-        self._state.adopt(kept)
 
 
 def _is_passing(failure: PrefixdbError) -> bool:
