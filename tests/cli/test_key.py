@@ -64,5 +64,8 @@ def test_a_removed_key_takes_its_tokens_with_it_and_is_only_removed_when_it_is_m
         again = cli("key", "remove", old, "--yes")
         assert (again.status, again.out) == (1, b"")
         assert "key list" in again.err
+        everyone = cli("token", "revoke", "--everyone", "--yes", PREFIXDB_NAMESPACE="default")
+        assert everyone.status == 0, "a variable is meant for other commands"
+        assert cli("whoami").status == 80
     finally:
         server.close()
