@@ -23,7 +23,7 @@ from tests.unit.people_model import Model, Person, Rules
 
 NAMES = ["ann", "an", "ann.b", "bob"]
 GROUPS = ["guardians", "writers", "readers", "team", "team.b"]
-STEPS = 300
+STEPS = 400
 
 
 class Run:
@@ -126,7 +126,7 @@ class Run:
             target_id = None if target is None else target.id
             self.both(lambda m: m.take_back(name, place), lambda w: w.grants.delete(name, target_id))
             return
-        effect = self.rng.choice([GrantEffect.ALLOW, GrantEffect.ALLOW, GrantEffect.DENY])
+        effect = self.rng.choices([GrantEffect.ALLOW, GrantEffect.DENY], [5, 1])[0]
         groups = groups if self.rng.random() < 0.5 else tuple(g for g in groups if g != "guardians")
         if effect is GrantEffect.DENY and self.rng.random() < 0.9:
             groups = ()
@@ -273,5 +273,5 @@ def test_random_acts_end_where_the_model_ends(tmp_path, kind, seed):
     run.compare()
     run.restart()
     run.compare()
-    assert run.admitted > 50 and run.guests > 5, "the run was too quiet to show anything"
+    assert run.admitted > 50 and run.guests > 0, "the run was too quiet to show anything"
     run.world.store.close()
