@@ -157,7 +157,7 @@ def test_a_reader_who_loses_the_right_or_goes_away_ends_the_reading(
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             server.member(0, "reviser", groups=(), privileges=(Privilege.AUDIT,))
-            await fill(server.app.audit, 30, 64 * 1024)
+            await fill(server.app.audit, 120, 200 * 1024)
             for how in ("leaves", "loses the right"):
                 reviser = await server.login("reviser")
                 call = reviser.maintenance.ReadAudit(pb.ReadAuditRequest(), metadata=reviser.metadata)
