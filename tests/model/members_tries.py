@@ -7,7 +7,8 @@ from collections import Counter, deque
 from typing import Any
 
 from prefixdb.catalog.entities import Guardian
-from prefixdb.errors import PrefixdbError
+from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.service.throttle import Throttle
 from prefixdb.v1 import auth_pb2 as auth
 from prefixdb.v1 import key_value_pb2 as kv
 from prefixdb.v1 import namespaces_pb2 as spaces
@@ -155,6 +156,8 @@ class Tries:
         except PrefixdbError as failure:
             self._require(failure.reason.name in wanted, what, sorted(wanted) or "an answer", failure.reason.name)
             self.counts[f"{name} {failure.reason.name}"] += 1
+            if failure.reason is Reason.BAD_CREDENTIALS:  # How often one may try has tests of its own.
+                Throttle.__init__(self.server.app.throttle)
             return None
         self._require(not wanted, what, sorted(wanted), "an answer")
         return answer

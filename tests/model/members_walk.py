@@ -11,7 +11,6 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from prefixdb.catalog.entities import NamespaceState
-from prefixdb.service.throttle import Throttle
 from prefixdb.v1 import auth_pb2 as auth
 from prefixdb.v1 import namespaces_pb2 as spaces
 from tests.model import members_model as m
@@ -97,7 +96,6 @@ class Walk(MemberActs):
             return
         request = auth.LoginRequest(namespace=ref(home), user=name, password=password)
         await self._act(f"wrong login of {name} of {home.id}", None, "auth.Login", request, "BAD_CREDENTIALS")
-        Throttle.__init__(self.server.app.throttle)  # How often one may try has tests of its own.
 
     def _take(self, tokens: Any, family: Family, into: Space) -> None:
         """Keep the pair that a login or a refresh gave."""
