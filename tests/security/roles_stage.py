@@ -7,7 +7,9 @@ behind the server's back, where only their existence matters.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from prefixdb.v1 import auth_pb2 as auth
 from prefixdb.v1 import members_pb2 as people
 from prefixdb.v1 import namespaces_pb2 as spaces
 from tests.security.roles import ROLES, ROWS, Role
-from tests.support.server import RunningServer, eventually
+from tests.support.server import RunningServer, eventually, running
 
 PASSWORD = "the same for everybody here"
 OTHER_MEMBER = "ursula-of-umbra"
@@ -354,6 +356,18 @@ class Stage:
             for key in keys
         ]
         assert self.app.store.commit(Commit(tuple(put))).applied
+
+
+@contextlib.asynccontextmanager
+async def on_stage(directory: Path, anonymous: str = "off") -> AsyncIterator[Stage]:
+    """Start a server, build the world on it and give every role its token."""
+    issuers, key = Stage.issuer_files(directory)
+    settings = {"auth.issuers": str(issuers), "auth.anonymous": anonymous, "store.durability": "os"}
+    async with running(directory / "data", settings=settings) as server:
+        stage = Stage(server)
+        await stage.build(key)
+        await stage.enrol_all()
+        yield stage
 
 
 def owner_of(row_key: bytes) -> int:

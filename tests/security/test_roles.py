@@ -27,9 +27,8 @@ from prefixdb.v1 import key_value_pb2 as kv
 from tests.security.roles import ANONYMOUS, CREDENTIALS, EXCHANGES, FOUND, GOOD, KEYS, RANGES, ROLES, Line, Role, lines
 from tests.security.roles_callers import CALLERS
 from tests.security.roles_requests import Asking, RowCall, row_calls
-from tests.security.roles_stage import OTHER_MEMBER, PASSWORD, SECRETS, Picture, Reply, Stage, ask, owner_of
+from tests.security.roles_stage import SECRETS, Picture, Reply, Stage, ask, on_stage, owner_of
 from tests.store.stores import DURABLE
-from tests.support.server import running
 
 WHOLE_TABLE_ON = DURABLE[0]
 """The store that has the whole table: native where it was built. The other one has every eleventh call."""
@@ -258,12 +257,7 @@ def is_itself(stage: Stage, role: Role, answer: Any) -> bool:
 
 async def go_through(directory: Path, chosen: list[Cell], anonymous: str = "off") -> Table:
     """Make every call of the chosen cells, those that end tokens last; return the table."""
-    issuers, key = Stage.issuer_files(directory)
-    settings = {"auth.issuers": str(issuers), "auth.anonymous": anonymous, "store.durability": "os"}
-    async with running(directory / "data", settings=settings) as server:
-        stage = Stage(server)
-        await stage.build(key)
-        await stage.enrol_all()
+    async with on_stage(directory, anonymous) as stage:
         stage.tokens |= {role.name: None for role in ANONYMOUS.values()}
         table = Table(stage)
         for role, call in sorted(chosen, key=lambda cell: is_last(*cell)):
@@ -275,6 +269,7 @@ async def go_through(directory: Path, chosen: list[Cell], anonymous: str = "off"
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("server_store", DURABLE, indirect=True, scope="session")
 def test_every_method_answers_every_role_as_the_table_says(tmp_path: Path, server_store: str) -> None:
     table = cells()
     if server_store != WHOLE_TABLE_ON:
@@ -285,71 +280,6 @@ def test_every_method_answers_every_role_as_the_table_says(tmp_path: Path, serve
     wrong = gone_through.wrong
     assert not wrong, f"{len(wrong)} of {counts['cells']} are wrong:\n" + "\n".join(wrong[:40])
     assert server_store != WHOLE_TABLE_ON or counts["cells"] >= CELLS_MIN
-
-
-@pytest.mark.parametrize("anonymous", ANONYMOUS)
-def test_somebody_without_a_token_is_let_in_where_that_was_asked_for_and_nobody_with_a_bad_one(
-    tmp_path: Path, server_store: str, anonymous: str
-) -> None:
-    bad = [role for role in ROLES if role.refused not in {None, Reason.TOKEN_MISSING}]
-    table = cells((ANONYMOUS[anonymous],)) + random.Random(6).sample(cells(tuple(bad)), 200)
-    gone_through = asyncio.run(go_through(tmp_path, table, anonymous))
-    assert not gone_through.wrong, "\n".join(gone_through.wrong[:40])
-
-
-LOGINS = {
-    Reason.BAD_CREDENTIALS: (
-        {"namespace": "acme", "user": "visitor", "password": "quite another password"},
-        {"namespace": "acme", "user": OTHER_MEMBER},
-        {"namespace": "acme", "user": "nobody-here"},
-        {"namespace": "acme", "user": "disabled-guardian"},
-        {"namespace": "acme", "user": "locked", "password": ""},
-        {"namespace": "unknown", "user": "visitor"},
-        {"namespace": "umbra", "user": "visitor"},
-        {"namespace": "shut", "user": "nobody-here"},
-        {"namespace": "gone", "user": "nobody-here"},
-        {"namespace": "zero", "user": "disabled-cluster-guardian"},
-        {"namespace": "zero", "user": "visitor", "password": "quite another password", "into": "umbra"},
-    ),
-    Reason.NOT_PERMITTED: (
-        {"namespace": "acme", "user": "visitor", "into": "umbra"},
-        {"namespace": "acme", "user": "visitor", "into": "unknown"},
-        {"namespace": "acme", "user": "visitor", "into": "zero"},
-        {"namespace": "zero", "user": "visitor", "into": "umbra"},
-        {"namespace": "zero", "user": "visitor", "into": "unknown"},
-        {"namespace": "zero", "user": "denied-guest", "into": "acme"},
-        {"namespace": "zero", "user": "cluster-guardian", "into": "acme"},
-    ),
-    Reason.NAMESPACE_SUSPENDED: ({"namespace": "shut", "user": "guardian-of-a-suspended-namespace"},),
-    Reason.NAMESPACE_BANNED: ({"namespace": "gone", "user": "guardian-of-a-banned-namespace"},),
-}
-"""Logins that give nothing; the password is right where none is said."""
-
-
-def test_a_login_that_fails_changes_nothing_and_tells_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        issuers, key = Stage.issuer_files(tmp_path)
-        async with running(tmp_path / "data", settings={"auth.issuers": str(issuers)}) as server:
-            stage = Stage(server)
-            await stage.build(key)
-            await stage.enrol_all()
-            server.app.authority.identities.members.create(stage.id_of("acme"), "locked")
-            before = Picture(server)
-            for reason, asked in LOGINS.items():
-                told = set()
-                for said in asked:
-                    password = said.get("password", PASSWORD)
-                    home = stage.ref(said["namespace"])
-                    request = auth.LoginRequest(namespace=home, user=said["user"], password=password)
-                    if "into" in said:
-                        request.into.CopyFrom(stage.ref(said["into"]))
-                    reply = await ask(stage.channel, "Auth/Login", request, None)
-                    assert reply.reason is reason, said
-                    told.add(reply.told)
-                assert len(told) == 1, f"{reason.name} is told in different words"
-            assert Picture(server) == before
-
-    asyncio.run(main())
 
 
 def test_the_table_has_every_method_and_every_role() -> None:

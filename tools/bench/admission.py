@@ -245,11 +245,11 @@ def _cached(kind: str, few: World, many: World, rounds: int) -> Iterator[Line]:
                 if number >= 0:
                     runs.setdefault(name, {}).setdefault(id(world), []).append(per_call * 1e6)
     small, large = id(few), id(many)
-    yield _ratio(kind, "cached token", "µs", runs["cached"][small], runs["cached"][large], -CACHED_RATIO_MAX)
+    yield _ratio((kind, "cached token", "µs"), runs["cached"][small], runs["cached"][large], -CACHED_RATIO_MAX)
     beside = runs["neighbour"][large]
     name = "cached token, as it is and after a neighbour's change"
-    yield _ratio(kind, name, "µs", runs["cached"][large], beside, -NEIGHBOUR_RATIO_MAX)
-    yield _ratio(kind, "cached token, after a change at home", "µs", runs["own"][small], runs["own"][large], None)
+    yield _ratio((kind, name, "µs"), runs["cached"][large], beside, -NEIGHBOUR_RATIO_MAX)
+    yield _ratio((kind, "cached token, after a change at home", "µs"), runs["own"][small], runs["own"][large])
 
 
 def _admitted(world: World) -> Callable[[], object]:
@@ -288,7 +288,7 @@ def _gets(kind: str, directory: Path, rounds: int) -> Line:
                 rate = SLICE_GETS / _seconds(_repeat, calls[size], SLICE_GETS)
                 if number >= 0:
                     rates[size].append(rate)
-    return _ratio(kind, "Get through a server", "/s", rates["few"], rates["many"], GETS_RATIO_MIN)
+    return _ratio((kind, "Get through a server", "/s"), rates["few"], rates["many"], GETS_RATIO_MIN)
 
 
 def _get_call(channel: grpc.Channel) -> Callable[[], None]:
@@ -330,10 +330,13 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def _ratio(store: str, name: str, unit: str, few: Sequence[float], many: Sequence[float], demand: float | None) -> Line:
+def _ratio(
+    case: tuple[str, str, str], few: Sequence[float], many: Sequence[float], demand: float | None = None
+) -> Line:
+    """Return the line of a case (store, name, unit) from the figures of its rounds."""
     ratios = [large / small for small, large in zip(few, many, strict=True)]
     middle, bounds = statistics.median(ratios), (min(ratios), max(ratios))
-    return Line(store, name, unit, statistics.median(few), statistics.median(many), middle, bounds, demand)
+    return Line(*case, statistics.median(few), statistics.median(many), middle, bounds, demand)
 
 
 def _table(lines: Sequence[Line]) -> Iterator[str]:
