@@ -18,10 +18,11 @@ KEYS = {"in": (0, b"in/1"), "out": (0, b"out/1"), "edge": (0, b"in0"), "short": 
 RANGES: dict[str, tuple[int, dict[str, bytes]]] = {
     "in*": (0, {"prefix": b"in/"}),
     "cross*": (0, {"start": b"in/", "end": b"in0\0"}),
+    "tail*": (0, {"start": b"in/"}),
     "whole*": (0, {}),
     "db1*": (1, {"prefix": b"in/"}),
 }
-"""Places of ranges; the second one begins under the rule's prefix and ends one key behind it."""
+"""Places of ranges; the second and third begin under the rule's prefix and end behind it, or nowhere."""
 
 PLACES = (*KEYS, *RANGES)
 
@@ -31,6 +32,7 @@ ROWS = {0: (b"in", b"in/1", b"in/2", b"in0", b"out/1"), 1: (b"in/1", b"out/1")}
 FOUND = {
     "in*": (b"in/1", b"in/2"),
     "cross*": (b"in/1", b"in/2", b"in0"),
+    "tail*": (b"in/1", b"in/2", b"in0", b"out/1"),
     "whole*": (b"in", b"in/1", b"in/2", b"in0", b"out/1"),
     "db1*": (b"in/1",),
 }
@@ -60,8 +62,9 @@ class Role:
     refused: Reason | None = None
 
     def has(self, right: str, place: str) -> bool:
-        """True when it may read (r), write (w) or delete (d) at a place."""
-        held = (self.rows or {}).get(place, "")
+        """True when it may read (r), write (w) or delete (d) at a place, or anywhere."""
+        rows = self.rows or {}
+        held = "".join(rows.values()) if place == "anywhere" else rows.get(place, "")
         return right in held or (right == "d" and "w" in held)
 
 
@@ -100,6 +103,7 @@ GOOD = (
     Role("guest who writes", powers="l", rows=RW, reach="zero acme", sees=BOTH, groups=("writers",)),
     Role("guest with a prefix", powers="l", rows=PREFIX, reach="zero", sees=BOTH, groups=("inner",)),
     Role("guest of a group that is not there", powers="l", reach="zero", sees=BOTH, groups=("nobody-here",)),
+    Role("guest who guards the cluster at home", powers="l", rows=RO, reach="zero", sees=BOTH, groups=("readers",)),
     Role("guest by wildcard", powers="l", rows=RO, reach="zero acme umbra", sees=LIVE, groups=("readers",)),
     Role("member of 0", "zero", powers="l", rows=RO, reach="zero", sees=HOME, groups=("readers",)),
     Role("namespaces.use", "zero", powers="ls", reach="zero acme", sees=BOTH),
@@ -134,7 +138,7 @@ BAD = tuple(
             "issued with what a removed guardian minted",
             "disabled cluster guardian",
         ),
-        Reason.NOT_PERMITTED: ("denied guest", "guest without a grant any more"),
+        Reason.NOT_PERMITTED: ("denied guest", "guest denied everywhere", "guest without a grant any more"),
         Reason.NAMESPACE_SUSPENDED: ("guardian of a suspended namespace", "guest of a suspended namespace"),
         Reason.NAMESPACE_BANNED: ("guardian of a banned namespace", "guest of a banned namespace"),
     }.items()

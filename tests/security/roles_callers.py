@@ -40,6 +40,14 @@ def guest(role: str, into: str, target: str, *groups: str, privileges: tuple[int
     return enrol
 
 
+async def guardian_away(stage: Stage) -> str:
+    """A cluster guardian who uses a namespace as a guest."""
+    await stage.member("zero", named("guest who guards the cluster at home"), "guardians")
+    access = await guest("guest who guards the cluster at home", "acme", "acme", "readers")(stage)
+    assert access is not None
+    return access
+
+
 def service(where: str, *groups: str, guardian: Guardian = Guardian.NONE) -> Caller:
     """Return how a service gets its token."""
 
@@ -150,6 +158,15 @@ async def denied(stage: Stage) -> str:
     return access
 
 
+async def denied_everywhere(stage: Stage) -> str:
+    """A guest with a grant for acme whom a denial of every namespace hits."""
+    access = await guest("guest denied everywhere", "acme", "acme", "writers", privileges=(USE,))(stage)
+    request = people.SetGrantRequest(member="guest-denied-everywhere", all=True, effect=people.GRANT_EFFECT_DENY)
+    await stage.change("SetGrant", request)
+    assert access is not None
+    return access
+
+
 async def ungranted(stage: Stage) -> str:
     """A guest whose grant is taken back once it is in."""
     access = await guest("guest without a grant any more", "acme", "acme", "writers", privileges=(USE,))(stage)
@@ -221,6 +238,7 @@ CALLERS: dict[str, Caller] = {
     "guest who writes": guest("guest who writes", "acme", "acme", "writers", privileges=(USE,)),
     "guest with a prefix": guest("guest with a prefix", "acme", "acme", "inner"),
     "guest of a group that is not there": guest("guest of a group that is not there", "acme", "acme", "nobody-here"),
+    "guest who guards the cluster at home": guardian_away,
     "guest by wildcard": guest("guest by wildcard", "acme", "all", "readers", privileges=(USE, EDIT, AUDIT)),
     "member of 0": member("member of 0", "zero", "readers"),
     "namespaces.use": user_of_namespaces,
@@ -247,6 +265,7 @@ CALLERS: dict[str, Caller] = {
     "issued with what a removed guardian minted": issued_with_the_minted,
     "disabled cluster guardian": ended("disabled cluster guardian", "zero", disable_in_zero),
     "denied guest": denied,
+    "guest denied everywhere": denied_everywhere,
     "guest without a grant any more": ungranted,
     "guardian of a suspended namespace": member("guardian of a suspended namespace", "shut", "guardians"),
     "guest of a suspended namespace": guest("guest of a suspended namespace", "shut", "shut", "writers"),

@@ -33,6 +33,7 @@ class RowCall:
     """One call of KeyValue.
 
     needs: what the caller must have; of a Pipeline what each operation needs.
+    answer: what those who have it are answered, None for well.
     finds: the place whose rows a read must find, empty for none.
     """
 
@@ -42,6 +43,7 @@ class RowCall:
     needs: tuple[tuple[Need, ...], ...]
     finds: str = ""
     writes: bool = True
+    answer: Reason | None = None
 
     def answers(self, role: Role) -> list[Reason | None]:
         """Return how each operation ends, one for all methods but Pipeline."""
@@ -49,7 +51,7 @@ class RowCall:
             return [role.refused]
         if not role.rows:
             return [Reason.NOT_PERMITTED]
-        return [_answer(role, needs) for needs in self.needs]
+        return [_answer(role, needs) or self.answer for needs in self.needs]
 
 
 def _answer(role: Role, needs: tuple[Need, ...]) -> Reason | None:
@@ -110,6 +112,10 @@ def row_calls() -> Iterator[RowCall]:
         yield RowCall("KeyValue/Write", name, _write(first, second), ((("w", first), ("w", second)),))
         only_if = _write(first, only_if=second)
         yield RowCall("KeyValue/Write", f"{first} if {second}", only_if, ((("w", first), ("r", second)),))
+    # Nothing is read or written here, and all the same it is not for those who may do so nowhere.
+    may_read, may_write = ((("r", "anywhere"),),), ((("d", "anywhere"),),)
+    yield RowCall("KeyValue/BatchGet", "in no place", kv.BatchGetRequest(), may_read, writes=False)
+    yield RowCall("KeyValue/Put", "in no place", kv.PutRequest(), may_write, answer=Reason.KEY_EMPTY)
     yield RowCall("KeyValue/Write", "nothing if in", _write(only_if="in"), ((("r", "in"),),))
     yield from _pipelines()
 
