@@ -62,6 +62,7 @@ from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
 from prefixdb.service.throttle import Throttle
 from prefixdb.service.transfers import Arrivals, Replies
+from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, Workers
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
@@ -201,6 +202,8 @@ class App:
         self.committer = store.new_committer()
         self.administration = Administration(self.audit, clock)
         self.hashing = Hashing()
+        self.workers = Workers(ADMINISTRATION_SHARE, "administration")
+        self.readers = Workers(READING_SHARE, "reading")
         self.throttle = Throttle()
         self.gate = Gate(
             GateParts(
@@ -221,6 +224,8 @@ class App:
         self._parts.push_async_callback(asyncio.to_thread, self.reclaimer.stop)
         self._parts.push_async_callback(self.committer.close)
         self._parts.callback(self.hashing.close)
+        self._parts.callback(self.workers.close)
+        self._parts.callback(self.readers.close)
         self._parts.push_async_callback(self.administration.drain)
         sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
@@ -240,7 +245,7 @@ class App:
         """Return every method with its implementation; raises RuntimeError when one has no row or no code."""
         store, clock, registry = self.store, self.clock, self.registry
         authority, administration = self.authority, self.administration
-        door = Door(self.throttle, self.hashing, self._check_peer)
+        door = Door(self.throttle, self.hashing, self._check_peer, self.workers)
         planner = WritePlanner(clock, self.config.store.value_bytes_max)
         writer = Writer(self.committer, registry)
         facts = ServerFacts(
@@ -251,13 +256,23 @@ class App:
             self.audit,
             self.alarms.texts,
         )
+        credentials = Credentials(registry, authority, administration, door)
         implementations = {
-            "KeyValue": KeyValue(store, writer, planner, self.streams, clock),
+            "KeyValue": KeyValue(store, writer, planner, self.streams, clock, workers=self.readers),
             "Namespaces": Namespaces(
-                registry, authority, store, self.reclaimer, administration, hashing=self.hashing, clock=clock
+                registry,
+                authority,
+                store,
+                self.reclaimer,
+                administration,
+                hashing=self.hashing,
+                clock=clock,
+                workers=self.workers,
             ),
-            "Auth": Auth(registry, authority, administration, Credentials(registry, authority, administration, door)),
-            "Members": MembersService(registry, authority.identities, self.hashing, administration),
+            "Auth": Auth(registry, authority, administration, credentials, self.workers),
+            "Members": MembersService(
+                registry, authority.identities, self.hashing, administration, workers=self.workers
+            ),
             "Maintenance": Maintenance(store, registry, clock, facts, administration),
         }
         return [method for service in SERVICES for method in methods_of(service, implementations[service.name])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from prefixdb.catalog.entities import Guardian, NamespaceRecord
 from prefixdb.catalog.names import check_group_names, check_subject
@@ -25,6 +26,7 @@ from prefixdb.service.messages import (
     timestamp,
     whole_seconds,
 )
+from prefixdb.service.workers import Workers
 from prefixdb.v1 import auth_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 
@@ -32,6 +34,8 @@ _PAGE_KIND = b"T"
 _JTI_CHARS_MAX = 128
 _KID_CHARS_MAX = 128
 _GUARDIANS = {int(guardian): guardian for guardian in Guardian}
+
+_Result = TypeVar("_Result")
 
 
 class Auth:
@@ -42,6 +46,7 @@ class Auth:
         authority: issues and revokes.
         administration: the audit around acts.
         credentials: the calls that give tokens to members.
+        workers: threads for what blocks.
     """
 
     def __init__(
@@ -50,10 +55,12 @@ class Auth:
         authority: TokenAuthority,
         administration: Administration,
         credentials: Credentials,
+        workers: Workers,
     ) -> None:
         self._registry = registry
         self._authority = authority
         self._administration = administration
+        self._workers = workers
         self.Login = credentials.login
         self.Refresh = credentials.refresh
         self.Logout = credentials.logout
@@ -92,7 +99,7 @@ class Auth:
         asked = TokenRequest(target.id, subject, groups, guardian, ttl_s)
         what = f"token for {subject} in namespace {target.id} {target.name}"
         async with self._administration.act(call, what) as act:
-            token, info = await asyncio.to_thread(self._authority.issue, asked, session)
+            token, info = await self._blocking(call, lambda: self._authority.issue(asked, session))
             minted = ", minted" if info.minted_by else ""
             act.target = f"{what}, jti {info.jti}, guardian {info.guardian.name.lower()}{minted}"
         return pb.IssueTokenResponse(token=token, info=service_token_message(info))
@@ -103,7 +110,7 @@ class Auth:
         position = decode_page_token(_PAGE_KIND, request.page_token)
         after = _jti_of(position) if position is not None else ""
         target = self._target(call, request.namespace if request.HasField("namespace") else None)
-        records = await asyncio.to_thread(self._authority.list, target.id, after, limit + 1)
+        records = await self._blocking(call, lambda: self._authority.list(target.id, after, limit + 1))
         more = encode_page_token(_PAGE_KIND, records[limit - 1].jti.encode()) if len(records) > limit else ""
         return pb.ListTokensResponse(
             tokens=[service_token_message(record) for record in records[:limit]], next_page_token=more
@@ -119,24 +126,24 @@ class Auth:
             if request.HasField("namespace"):
                 raise bad_field("namespace", "is not used with everyone.")
             async with self._administration.act(call, "tokens of everyone"):
-                await asyncio.to_thread(self._authority.revoke_everyone)
+                await self._blocking(call, self._authority.revoke_everyone)
             return pb.RevokeTokensResponse()
         target = self._target(call, request.namespace if request.HasField("namespace") else None)
         check_revoke(call.session, target.id)
         where = f"namespace {target.id} {target.name}"
         if which == "all":
             async with self._administration.act(call, f"tokens of {where}"):
-                await asyncio.to_thread(self._authority.revoke_namespace, target.id)
+                await self._blocking(call, lambda: self._authority.revoke_namespace(target.id))
         elif which == "subject":
             subject = check_subject(request.subject)
             async with self._administration.act(call, f"tokens of {subject} in {where}"):
-                await asyncio.to_thread(self._authority.revoke_subject, target.id, subject)
+                await self._blocking(call, lambda: self._authority.revoke_subject(target.id, subject))
         else:
             jti = request.jti
             if not 0 < len(jti) <= _JTI_CHARS_MAX or not jti.isalnum() or not jti.isascii():
                 raise bad_field("jti", "is not the id of a token.")
             async with self._administration.act(call, f"token {jti} in {where}"):
-                await asyncio.to_thread(self._authority.revoke_jti, target.id, jti)
+                await self._blocking(call, lambda: self._authority.revoke_jti(target.id, jti))
         return pb.RevokeTokensResponse()
 
     def ListKeys(self, call: Call, request: pb.ListKeysRequest) -> pb.ListKeysResponse:
@@ -147,7 +154,7 @@ class Auth:
         """Make a new signing key."""
         keyring = self._authority.keyring
         async with self._administration.act(call, "signing key") as act:
-            kid = await asyncio.to_thread(keyring.rotate)
+            kid = await self._blocking(call, keyring.rotate)
             act.target = f"signing key {kid}"
         key = keyring.find(kid)
         if key is None:
@@ -160,8 +167,11 @@ class Auth:
         if not 0 < len(kid) <= _KID_CHARS_MAX or not kid.isprintable():
             raise bad_field("kid", "is not the id of a signing key.")
         async with self._administration.act(call, f"signing key {kid}"):
-            await asyncio.to_thread(self._authority.keyring.remove, kid)
+            await self._blocking(call, lambda: self._authority.keyring.remove(kid))
         return pb.RemoveKeyResponse()
+
+    async def _blocking(self, call: Call, work: Callable[[], _Result]) -> _Result:
+        return await self._workers.run(call.session.namespace_id, work)
 
     def _named_or_own(self, call: Call, ref: namespaces_pb2.NamespaceRef | None) -> NamespaceRecord | None:
         return call.record if ref is None else find_namespace(self._registry, ref)

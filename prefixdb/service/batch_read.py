@@ -8,7 +8,6 @@ Equal keys are read once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -16,6 +15,7 @@ from prefixdb.keycodec import RowKey
 from prefixdb.limits import MIB, RESPONSE_BYTES_MAX
 from prefixdb.service.calls import Call
 from prefixdb.service.streams import OpenStreams
+from prefixdb.service.workers import Workers
 from prefixdb.store.base import Row, Store
 
 STEP_BYTES_MAX = 128 * MIB
@@ -32,11 +32,13 @@ class BatchReader:
         store: the rows.
         streams: a read in a thread registers there, like any cursor.
         value_bytes_max: largest value there can be.
+        workers: threads for large batches.
     """
 
-    def __init__(self, store: Store, streams: OpenStreams, value_bytes_max: int) -> None:
+    def __init__(self, store: Store, streams: OpenStreams, value_bytes_max: int, workers: Workers) -> None:
         self._store = store
         self._streams = streams
+        self._workers = workers
         self._step_keys = max(1, min(STEP_KEYS_MAX, STEP_BYTES_MAX // value_bytes_max))
 
     async def read(self, call: Call, keys: Sequence[RowKey]) -> list[Row | None]:
@@ -50,14 +52,14 @@ class BatchReader:
         if len(unique) <= self._step_keys:
             rows = self._store.get_many(unique)
         elif call.stream is not None:
-            rows = await asyncio.to_thread(self._measured, unique)
+            rows = await self._workers.run(call.session.namespace_id, lambda: self._measured(unique))
             call.refresh()
         else:
             # The namespace is not reclaimed while the thread reads, and no row is sent that was dropped meanwhile.
             call.stream = self._streams.open(call.session.namespace_id, call.refresh)
             try:
                 call.refresh()
-                rows = await asyncio.to_thread(self._measured, unique)
+                rows = await self._workers.run(call.session.namespace_id, lambda: self._measured(unique))
                 call.refresh()
             finally:
                 call.stream.ended()

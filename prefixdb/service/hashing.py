@@ -7,14 +7,17 @@ gigabytes and every processor, so they queue, and beyond a short queue they are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from prefixdb.catalog.passwords import hash_password, verify_password
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 
 WORKERS_MAX = 4
 """Passwords hashed at once: 76 MiB, and a processor is always left for serving."""
@@ -25,10 +28,24 @@ WAITING_MAX = 64
 RESERVED = 16
 """Further places for those who hold a token, so that a flood of logins keeps no guardian from setting a password."""
 
+LOGINS_SHARE = WAITING_MAX // 2
+"""Places for logins at one namespace: whatever happens there, half of them is left to the others."""
+
+TOKENS_SHARE = RESERVED // 4
+"""Places for the token holders of one namespace; what they ask for beyond it waits without one."""
+
 RETRY_MS = 1_000
 """When to come again when the queue is full."""
 
 _Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The places of a namespace's token holders, and how many have one or wait for one."""
+
+    free: asyncio.Semaphore
+    wanted: int = 0
 
 
 class Hashing:
@@ -43,35 +60,69 @@ class Hashing:
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="hashing")
         self._counting = threading.Lock()
         self._pending = 0
+        self._logins: Counter[Hashable] = Counter()
+        self._turns: dict[int, _Turn] = {}
 
     @property
     def pending(self) -> int:
         """Passwords that are being hashed or wait for it."""
         return self._pending
 
-    async def verify(self, password_hash: str, password: str, *, has_token: bool = False) -> bool:
-        """Return whether the password is the one that was hashed.
+    async def verify(self, password_hash: str, password: str, *, home: Hashable) -> bool:
+        """Return whether the password of a login is the one that was hashed.
+
+        Args:
+            password_hash: of ``hash_password``.
+            password: what was typed.
+            home: the namespace as the caller named it.
 
         Raises:
             ResourceExhaustedError: RATE_LIMITED, too many wait already.
         """
-        return await self._run(has_token, verify_password, password_hash, password)
+        if self._logins[home] >= LOGINS_SHARE + self.workers:
+            raise _busy()
+        self._logins[home] += 1
+        try:
+            return await self._run(0, verify_password, password_hash, password)
+        finally:
+            self._logins[home] -= 1
+            if not self._logins[home]:
+                del self._logins[home]
 
-    async def hash(self, password: str) -> str:
-        """Return the hash of a new password of somebody who holds a token.
+    async def verify_own(self, password_hash: str, password: str, *, namespace_id: int) -> bool:
+        """As ``verify``, of somebody who holds a token for the namespace."""
+        async with self._turn_of(namespace_id):
+            return await self._run(RESERVED, verify_password, password_hash, password)
+
+    async def hash(self, password: str, *, namespace_id: int) -> str:
+        """Return the hash of a new password, for somebody who holds a token for the namespace.
 
         Raises:
             ResourceExhaustedError: RATE_LIMITED, too many wait already.
         """
-        return await self._run(True, hash_password, password)
+        async with self._turn_of(namespace_id):
+            return await self._run(RESERVED, hash_password, password)
 
     def close(self) -> None:
         """Take no more work; what waits is dropped."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, has_token: bool, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        if self._pending >= self.workers + WAITING_MAX + (RESERVED if has_token else 0):
-            raise error(Reason.RATE_LIMITED, "Too many logins at once; try again.", retry_after_ms=RETRY_MS)
+    @contextlib.asynccontextmanager
+    async def _turn_of(self, namespace_id: int) -> AsyncIterator[None]:
+        """Have one of the namespace's places. Without it a tenant that sets passwords would keep all others out."""
+        turn = self._turns.setdefault(namespace_id, _Turn(asyncio.Semaphore(TOKENS_SHARE)))
+        turn.wanted += 1
+        try:
+            async with turn.free:
+                yield
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[namespace_id]
+
+    async def _run(self, reserved: int, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        if self._pending >= self.workers + WAITING_MAX + reserved:
+            raise _busy()
         with self._counting:
             self._pending += 1
         try:
@@ -86,3 +137,7 @@ class Hashing:
         """Called from a worker's thread, or from the loop's when a waiting one was cancelled."""
         with self._counting:
             self._pending -= 1
+
+
+def _busy() -> PrefixdbError:
+    return error(Reason.RATE_LIMITED, "Too many logins at once; try again.", retry_after_ms=RETRY_MS)

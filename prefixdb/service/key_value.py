@@ -24,6 +24,7 @@ from prefixdb.service.mutations import WritePlanner, readable_range, user_bounds
 from prefixdb.service.pipeline import run_pipeline
 from prefixdb.service.scan import run_scan
 from prefixdb.service.streams import OpenStreams
+from prefixdb.service.workers import Workers
 from prefixdb.service.writer import Change, Writer
 from prefixdb.store.base import CommitResult, Row, Store
 from prefixdb.v1 import key_value_pb2 as pb
@@ -44,15 +45,25 @@ class KeyValue:
         planner: checks and converts writes.
         streams: Count and large BatchGets register there, for they read across waits.
         clock: for remaining lifetimes.
+        workers: threads for large BatchGets.
     """
 
-    def __init__(self, store: Store, writer: Writer, planner: WritePlanner, streams: OpenStreams, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        planner: WritePlanner,
+        streams: OpenStreams,
+        clock: Clock,
+        *,
+        workers: Workers,
+    ) -> None:
         self.store = store
         self.writer = writer
         self.planner = planner
         self.clock = clock
         self._streams = streams
-        self._batches = BatchReader(store, streams, planner.value_bytes_max)
+        self._batches = BatchReader(store, streams, planner.value_bytes_max, workers)
 
     def Get(self, call: Call, request: pb.GetRequest) -> pb.GetResponse:
         """Return one row of the caller's namespace."""

@@ -12,7 +12,6 @@ A login that cannot be written into the audit gives no tokens.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from prefixdb.catalog.entities import (
@@ -36,6 +35,7 @@ from prefixdb.service.hashing import Hashing
 from prefixdb.service.messages import bad_field, describe, find_namespace, timestamp
 from prefixdb.service.ports import RESULT_OK, AuditEntry, PeerCheck
 from prefixdb.service.throttle import Throttle
+from prefixdb.service.workers import Workers
 from prefixdb.v1 import auth_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 
@@ -44,11 +44,12 @@ _REUSED = "refresh token used twice, its login was ended"
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What stands between a proof and a token: how fast, how many at once, from where."""
+    """What stands between a proof and a token: how fast, how many at once, from where; and threads for what blocks."""
 
     throttle: Throttle
     hashing: Hashing
     check_peer: PeerCheck
+    workers: Workers
 
 
 class Credentials:
@@ -71,6 +72,7 @@ class Credentials:
         self._throttle = door.throttle
         self._hashing = door.hashing
         self._check_peer = door.check_peer
+        self._workers = door.workers
 
     async def login(self, visitor: Visitor, request: pb.LoginRequest) -> pb.LoginResponse:
         """Give tokens for a name and a password."""
@@ -86,7 +88,7 @@ class Credentials:
             check_open(home)
             if into is not None and wanted is None:
                 raise error(Reason.NOT_PERMITTED)  # As for one that is there and not granted.
-            target = await asyncio.to_thread(self._identities.landing, member, home, wanted)
+            target = await self._workers.run(home.id, lambda: self._identities.landing(member, home, wanted))
             check_open(target)
             login = await self._begin(member, home, target)
         except PrefixdbError as refusal:
@@ -114,8 +116,9 @@ class Credentials:
         # A spent one goes straight to its end, whatever else would be in its way.
         target = self._usable(member, home, before.into) if before.refresh_jti == claims.jti else home
         try:
-            login = await asyncio.to_thread(
-                self._identities.logins.rotate, home.id, claims.member, claims.family, claims.jti
+            login = await self._workers.run(
+                home.id,
+                lambda: self._identities.logins.rotate(home.id, claims.member, claims.family, claims.jti),
             )
         except PrefixdbError as refusal:
             if refusal.reason is Reason.TOKEN_REVOKED:
@@ -138,13 +141,13 @@ class Credentials:
         login = logins.get(home.id, member, claims.family)
         if request.everywhere and (login is None or login.refresh_jti != claims.jti):
             # A token that was spent proves no more than that its login is in two hands: that one ends.
-            await asyncio.to_thread(logins.end, home.id, member, claims.family)
+            await self._workers.run(home.id, lambda: logins.end(home.id, member, claims.family))
             await self._administration.proof_refused(visitor, f"{_REUSED}: {_whose(claims)}", Reason.TOKEN_REVOKED)
             raise error(Reason.TOKEN_REVOKED)
         if request.everywhere:
-            await asyncio.to_thread(logins.end_all, home.id, member)
+            await self._workers.run(home.id, lambda: logins.end_all(home.id, member))
         else:
-            await asyncio.to_thread(logins.end, home.id, member, claims.family)
+            await self._workers.run(home.id, lambda: logins.end(home.id, member, claims.family))
         what = "every login" if request.everywhere else f"login {claims.family}"
         await self._administration.note_done(_line(visitor, home, member, what))
         return pb.LogoutResponse()
@@ -177,23 +180,26 @@ class Credentials:
         member, login = self._own_login(call)
         home = self._known(call.session.home_id)
         with self._throttle.attempt(f"#{home.id}", member.name, call.peer) as attempt:
-            old_is_right = await self._hashing.verify(
-                member.password_hash or DUMMY_HASH, request.old_password, has_token=True
+            old_is_right = await self._hashing.verify_own(
+                member.password_hash or DUMMY_HASH, request.old_password, namespace_id=home.id
             )
             if not (old_is_right and member.password_hash):
                 attempt.wrong()
                 raise error(Reason.BAD_CREDENTIALS, "The old password is wrong.")
             attempt.right()
-        new_hash = await self._hashing.hash(request.new_password)
+        new_hash = await self._hashing.hash(request.new_password, namespace_id=home.id)
         call.refresh()
         here = call.record
         async with self._administration.act(call, f"own password of {member.name}"):
-            changed = await asyncio.to_thread(
+            changed = await self._workers.run(
+                home.id,
                 lambda: self._identities.members.set_password(
                     home.id, member.name, new_hash, instead_of=member.password_hash
-                )
+                ),
             )
-            begun = await asyncio.to_thread(self._identities.logins.begin, home.id, changed, login.into)
+            begun = await self._workers.run(
+                home.id, lambda: self._identities.logins.begin(home.id, changed, login.into)
+            )
         return pb.ChangePasswordResponse(tokens=self._tokens(begun, changed, home, here))
 
     # --- private ---------------------------------------------------------------------------------------------------
@@ -214,7 +220,8 @@ class Credentials:
         with self._throttle.attempt(said_home, request.user, visitor.peer) as attempt:
             member = None if home is None else self._identities.members.get(home.id, request.user)
             usable = member if member is not None and member.can_log_in else None
-            right = await self._hashing.verify(DUMMY_HASH if usable is None else usable.password_hash, request.password)
+            password_hash = DUMMY_HASH if usable is None else usable.password_hash
+            right = await self._hashing.verify(password_hash, request.password, home=said_home)
             if usable is not None and right:
                 attempt.right()
                 return usable  # Should it have been changed meanwhile, no login begins with it.
@@ -259,16 +266,17 @@ class Credentials:
 
     async def _begin(self, member: MemberRecord, home: NamespaceRecord, target: NamespaceRecord) -> LoginRecord:
         issue = NamespaceIssue(target.id, target.incarnation)
-        return await asyncio.to_thread(self._identities.logins.begin, home.id, member, issue)
+        return await self._workers.run(home.id, lambda: self._identities.logins.begin(home.id, member, issue))
 
     async def _rehash(self, member: MemberRecord, home: NamespaceRecord, password: str) -> None:
         """Hash the password anew when its hash was made at another cost than today's."""
         if needs_rehash(member.password_hash):
-            hashed = await self._hashing.hash(password)
-            await asyncio.to_thread(
+            hashed = await self._hashing.hash(password, namespace_id=home.id)
+            await self._workers.run(
+                home.id,
                 lambda: self._identities.members.rehash(
                     home.id, member.name, old_hash=member.password_hash, new_hash=hashed
-                )
+                ),
             )
 
     def _tokens(
@@ -290,7 +298,7 @@ class Credentials:
         try:
             await self._administration.note(line)
         except PrefixdbError:
-            await asyncio.to_thread(self._identities.logins.end, home.id, login.member, login.family)
+            await self._workers.run(home.id, lambda: self._identities.logins.end(home.id, login.member, login.family))
             raise
 
     async def _presented(self, visitor: Visitor, token: str) -> RefreshClaims:

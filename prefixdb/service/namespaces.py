@@ -48,6 +48,7 @@ from prefixdb.service.messages import (
 )
 from prefixdb.service.notices import Notices
 from prefixdb.service.ports import ReclaimReports
+from prefixdb.service.workers import Workers
 from prefixdb.store.base import SpanSize, Store
 from prefixdb.v1 import namespaces_pb2 as pb
 
@@ -77,6 +78,7 @@ class Namespaces:
         administration: the audit around acts.
         hashing: for a first guardian's password.
         clock: time of its record.
+        workers: threads for what blocks.
     """
 
     def __init__(
@@ -89,9 +91,11 @@ class Namespaces:
         *,
         hashing: Hashing,
         clock: Clock,
+        workers: Workers,
     ) -> None:
         self._registry = registry
         self._hashing = hashing
+        self._workers = workers
         self._clock = clock
         self._authority = authority
         self._store = store
@@ -108,7 +112,7 @@ class Namespaces:
             raise bad_field("id", "must be between 1 and 2^64-2.")
         ttl = request.guardian_token_ttl
         ttl_s = whole_seconds(ttl, "guardian_token_ttl") if request.HasField("guardian_token_ttl") else None
-        member = await self._first_guardian(request.guardian) if request.HasField("guardian") else None
+        member = await self._first_guardian(call, request.guardian) if request.HasField("guardian") else None
         session = call.refresh()
 
         def create() -> tuple[NamespaceRecord, str]:
@@ -119,14 +123,14 @@ class Namespaces:
             return record, "" if first is None else self._authority.sign(first, record)
 
         async with self._administration.act(call, f"namespace {name}") as act:
-            record, token = await asyncio.to_thread(create)
+            record, token = await self._workers.run(call.session.namespace_id, create)
             act.target = describe(record) + (f", guardian {member.name}" if member else "")
         return pb.CreateNamespaceResponse(namespace=self._message(record), guardian_token=token)
 
-    async def _first_guardian(self, asked: pb.FirstGuardian) -> MemberRecord:
+    async def _first_guardian(self, call: Call, asked: pb.FirstGuardian) -> MemberRecord:
         """Return the member a namespace begins with, its password hashed."""
         name, password = check_member_name(asked.name), check_new_password(asked.password)
-        hashed = await self._hashing.hash(password)
+        hashed = await self._hashing.hash(password, namespace_id=call.session.namespace_id)
         return first_guardian(name, hashed, self._clock.now_ms())
 
     async def GetNamespace(self, call: Call, request: pb.GetNamespaceRequest) -> pb.GetNamespaceResponse:
@@ -137,7 +141,7 @@ class Namespaces:
         check_target(call.session, call.method.capability, found.id if found else None)
         record = _known(found)
         message = self._message(record)
-        size = await asyncio.to_thread(self._size, record.id)
+        size = await self._workers.run(call.session.home_id, lambda: self._size(record.id))
         message.approximate_bytes, message.approximate_rows = size.bytes, size.rows
         return pb.GetNamespaceResponse(namespace=message)
 
@@ -158,7 +162,8 @@ class Namespaces:
             records = self._registry.page(after, limit + 1, request.include_dropped)
             messages = [self._message(record) for record in records[:limit]]
         else:
-            records = await asyncio.to_thread(self._usable, call.session, after, limit + 1)
+            session = call.session
+            records = await self._workers.run(session.home_id, lambda: self._usable(session, after, limit + 1))
             messages = [glimpse_message(record) for record in records[:limit]]
         more = encode_page_token(_PAGE_KIND, _ID.pack(records[limit - 1].id)) if len(records) > limit else ""
         return pb.ListNamespacesResponse(namespaces=messages, next_page_token=more)
@@ -242,7 +247,7 @@ class Namespaces:
     async def ReclaimReport(self, call: Call, request: pb.ReclaimReportRequest) -> pb.ReclaimReportResponse:
         """Tell how far the reclaim of a banned namespace is."""
         record = self._target(call, request.namespace)
-        report = await asyncio.to_thread(self._reports.report, record.id)
+        report = await self._workers.run(call.session.namespace_id, lambda: self._reports.report(record.id))
         return pb.ReclaimReportResponse(reclaim=reclaim_message(report))
 
     async def WatchReclaim(self, call: Call, request: pb.WatchReclaimRequest, wire: Wire) -> None:
@@ -268,7 +273,7 @@ class Namespaces:
         """Do one audited change of a named namespace in a worker thread and return its record afterwards."""
         target = self._target(call, ref)
         async with self._administration.act(call, describe(target)):
-            return await asyncio.to_thread(change, target.id)
+            return await self._workers.run(call.session.namespace_id, lambda: change(target.id))
 
     def _target(self, call: Call, ref: pb.NamespaceRef) -> NamespaceRecord:
         """Return the namespace a request names, when the caller may act on it."""

@@ -13,7 +13,15 @@ import pytest
 
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.service import hashing as module
-from prefixdb.service.hashing import RESERVED, RETRY_MS, WAITING_MAX, WORKERS_MAX, Hashing
+from prefixdb.service.hashing import (
+    LOGINS_SHARE,
+    RESERVED,
+    RETRY_MS,
+    TOKENS_SHARE,
+    WAITING_MAX,
+    WORKERS_MAX,
+    Hashing,
+)
 from tests.support.server import eventually
 
 
@@ -56,14 +64,14 @@ def test_a_few_run_some_wait_and_the_rest_is_told_when_to_come_again(gauge: Gaug
     async def main() -> None:
         hashing = Hashing(workers)
         fits = workers + WAITING_MAX
-        tasks = [asyncio.create_task(hashing.verify("h", "p")) for _ in range(fits)]
+        tasks = [asyncio.create_task(hashing.verify("h", "p", home=n)) for n in range(fits)]
         await eventually(lambda: hashing.pending == fits and gauge.inside == workers, "all wait or run")
-        refusal = await refused(hashing.verify("h", "p"))
+        refusal = await refused(hashing.verify("h", "p", home="other"))
         assert refusal.reason is Reason.RATE_LIMITED and refusal.retry_after_ms == RETRY_MS
         gauge.go.set()
         assert await asyncio.gather(*tasks) == [True] * fits
         assert gauge.most == workers and hashing.pending == 0
-        assert await hashing.verify("h", "p"), "there is room again"
+        assert await hashing.verify("h", "p", home="other"), "there is room again"
         hashing.close()
 
     asyncio.run(main())
@@ -72,12 +80,16 @@ def test_a_few_run_some_wait_and_the_rest_is_told_when_to_come_again(gauge: Gaug
 def test_a_flood_of_logins_leaves_room_for_those_who_hold_a_token(gauge: Gauge) -> None:
     async def main() -> None:
         hashing = Hashing(1)
-        tasks = [asyncio.create_task(hashing.verify("h", "p")) for _ in range(1 + WAITING_MAX)]
+        tasks = [asyncio.create_task(hashing.verify("h", "p", home=n)) for n in range(1 + WAITING_MAX)]
         await eventually(lambda: hashing.pending == 1 + WAITING_MAX, "the queue is full")
-        tasks += [asyncio.create_task(hashing.hash("p")) for _ in range(RESERVED - 1)]
-        tasks.append(asyncio.create_task(hashing.verify("h", "p", has_token=True)))
+        tasks += [asyncio.create_task(hashing.hash("p", namespace_id=n)) for n in range(RESERVED - 1)]
+        tasks.append(asyncio.create_task(hashing.verify_own("h", "p", namespace_id=99)))
         await eventually(lambda: hashing.pending == 1 + WAITING_MAX + RESERVED, "the reserve is used")
-        for work in (hashing.hash("p"), hashing.verify("h", "p", has_token=True), hashing.verify("h", "p")):
+        for work in (
+            hashing.hash("p", namespace_id=99),
+            hashing.verify_own("h", "p", namespace_id=99),
+            hashing.verify("h", "p", home="other"),
+        ):
             assert (await refused(work)).reason is Reason.RATE_LIMITED
         gauge.go.set()
         await asyncio.gather(*tasks)
@@ -86,10 +98,44 @@ def test_a_flood_of_logins_leaves_room_for_those_who_hold_a_token(gauge: Gauge) 
     asyncio.run(main())
 
 
+def test_one_namespaces_logins_leave_half_of_the_queue_to_the_others(gauge: Gauge) -> None:
+    async def main() -> None:
+        hashing = Hashing(1)
+        tasks = [asyncio.create_task(hashing.verify("h", "p", home="noisy")) for _ in range(3 * WAITING_MAX)]
+        await eventually(lambda: hashing.pending == 1 + LOGINS_SHARE, "its share is used")
+        tasks.append(asyncio.create_task(hashing.verify("h", "p", home="quiet")))
+        await eventually(lambda: hashing.pending == 2 + LOGINS_SHARE, "others have theirs")
+        gauge.go.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert outcomes[-1] is True and outcomes.count(True) == 2 + LOGINS_SHARE
+        assert await hashing.verify("h", "p", home="noisy") and not hashing._logins
+        hashing.close()
+
+    asyncio.run(main())
+
+
+def test_a_tenant_that_sets_passwords_without_end_waits_for_itself_and_keeps_nobody_out(gauge: Gauge) -> None:
+    async def main() -> None:
+        hashing = Hashing(1)
+        tasks = [asyncio.create_task(hashing.hash("p", namespace_id=5)) for _ in range(200)]
+        tasks += [asyncio.create_task(hashing.verify_own("h", "p", namespace_id=5)) for _ in range(200)]
+        await eventually(lambda: hashing.pending == TOKENS_SHARE, "it has its share")
+        others = [asyncio.create_task(hashing.verify("h", "p", home="quiet"))]
+        others.append(asyncio.create_task(hashing.hash("p", namespace_id=6)))
+        others.append(asyncio.create_task(hashing.verify_own("h", "p", namespace_id=7)))
+        await eventually(lambda: hashing.pending == TOKENS_SHARE + 3, "the others have theirs")
+        gauge.go.set()
+        assert all(await asyncio.gather(*others)) and all(await asyncio.gather(*tasks))
+        assert not hashing._turns and gauge.done == 403
+        hashing.close()
+
+    asyncio.run(main())
+
+
 def test_whoever_goes_away_while_waiting_gives_its_place_back(gauge: Gauge) -> None:
     async def main() -> None:
         hashing = Hashing(1)
-        tasks = [asyncio.create_task(hashing.verify("h", "p")) for _ in range(1 + WAITING_MAX)]
+        tasks = [asyncio.create_task(hashing.verify("h", "p", home=n)) for n in range(1 + WAITING_MAX)]
         await eventually(lambda: hashing.pending == 1 + WAITING_MAX and gauge.inside == 1, "the queue is full")
         for task in tasks[1:]:
             task.cancel()
@@ -105,10 +151,10 @@ def test_whoever_goes_away_while_waiting_gives_its_place_back(gauge: Gauge) -> N
 def test_after_the_end_nobody_waits_for_ever(gauge: Gauge) -> None:
     async def main() -> None:
         hashing = Hashing(1)
-        running, waiting = (asyncio.create_task(hashing.verify("h", "p")) for _ in range(2))
+        running, waiting = (asyncio.create_task(hashing.verify("h", "p", home=0)) for _ in range(2))
         await eventually(lambda: gauge.inside == 1 and hashing.pending == 2, "one runs and one waits")
         hashing.close()
-        assert (await refused(hashing.verify("h", "p"))).reason is Reason.DRAINING
+        assert (await refused(hashing.verify("h", "p", home=0))).reason is Reason.DRAINING
         with pytest.raises(asyncio.CancelledError):
             await waiting
         gauge.go.set()

@@ -405,10 +405,10 @@ def test_a_change_goes_on_to_its_end_when_its_client_goes_away_while_it_waits(tm
         hashing = server.app.hashing
         hash_password, go, begun = hashing.hash, asyncio.Event(), asyncio.Event()
 
-        async def slow(password: str) -> str:
+        async def slow(password: str, **options: int) -> str:
             begun.set()
             await go.wait()
-            return await hash_password(password)
+            return await hash_password(password, **options)
 
         hashing.hash = slow  # type: ignore[method-assign]
         boss = server.guardian

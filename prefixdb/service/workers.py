@@ -1,0 +1,82 @@
+"""Blocking work of calls, in threads, so that no namespace keeps the threads from the others.
+
+A tenant may ask for much at once: to delete a hundred groups, for each of which a hundred thousand members have to be
+looked at. Work that waits for a lock or a disk holds a thread all the while. So each namespace has a small share of the
+threads, and what is beyond it waits where waiting costs nothing. What the server does on its own account (the audit,
+the files it watches) has other threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+THREADS_MAX = 32
+"""Threads of one pool; they are made when they are needed."""
+
+ADMINISTRATION_SHARE = 2
+"""Threads of one namespace for members, groups, tokens and logins. Its changes happen one at a time anyway."""
+
+READING_SHARE = 4
+"""Threads of one namespace for large BatchGets, which wait for the disk."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Share:
+    """The threads of a namespace, and how many have one or wait for one."""
+
+    free: asyncio.Semaphore
+    wanted: int = 0
+
+
+class Workers:
+    """One pool of threads. Belongs to the event loop's thread.
+
+    Args:
+        share: threads of one namespace.
+        name: of the threads.
+    """
+
+    def __init__(self, share: int, name: str) -> None:
+        self._share = share
+        self._executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=name)
+        self._shares: dict[int, _Share] = {}
+
+    async def run(self, namespace_id: int, function: Callable[[], _Result]) -> _Result:
+        """Return what ``function`` returns, called in a thread when the namespace has one free.
+
+        Whoever stops waiting does not stop the function, and the thread stays the namespace's until it returns:
+        otherwise calls that are cancelled at once would take all of them.
+        """
+        share = self._shares.setdefault(namespace_id, _Share(asyncio.Semaphore(self._share)))
+        share.wanted += 1
+        try:
+            await share.free.acquire()
+        except BaseException:
+            self._leave(namespace_id, share)
+            raise
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        except BaseException:
+            self._give_back(namespace_id, share)
+            raise
+        work.add_done_callback(lambda _: self._give_back(namespace_id, share))
+        return await asyncio.shield(work)
+
+    def close(self) -> None:
+        """Take no more work; what has not begun is dropped."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _give_back(self, namespace_id: int, share: _Share) -> None:
+        share.free.release()
+        self._leave(namespace_id, share)
+
+    def _leave(self, namespace_id: int, share: _Share) -> None:
+        share.wanted -= 1
+        if not share.wanted:
+            del self._shares[namespace_id]
