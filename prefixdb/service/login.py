@@ -85,7 +85,6 @@ class Credentials:
         member = await self._prove(visitor, home, request, said(where))
         home = self._current(home)
         try:
-            check_open(home)
             if into is not None and wanted is None:
                 raise error(Reason.NOT_PERMITTED)  # As for one that is there and not granted.
             target = await self._workers.run(home.id, lambda: self._identities.landing(member, home, wanted))

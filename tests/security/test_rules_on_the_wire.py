@@ -298,6 +298,43 @@ def test_a_failed_condition_tells_the_version_only_of_what_may_be_read(tmp_path:
     play(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("way", ["Put", "Write", "a range", "Pipeline"])
+def test_a_write_that_has_to_be_admitted_again_is_judged_by_the_rules_of_then(tmp_path: Path, way: str) -> None:
+    """A guardian renames the namespace and narrows the group just as the write reaches the store."""
+
+    async def scenario(server: RunningServer, acme: NamespaceRecord, alice: Caller) -> None:
+        committer, registry = server.app.committer, server.app.registry
+        groups = server.app.authority.identities.groups
+        commit, commit_all = committer.commit, committer.commit_all
+
+        async def late(function: Any, *arguments: Any) -> Any:
+            committer.commit, committer.commit_all = commit, commit_all
+            await asyncio.to_thread(groups.update, acme.id, "own", (Rule(0, b"w/", read=True, write=True),))
+            await asyncio.to_thread(lambda: registry.update(acme.id, name="renamed"))
+            return await function(*arguments)
+
+        committer.commit = lambda *arguments: late(commit, *arguments)
+        committer.commit_all = lambda *arguments: late(commit_all, *arguments)
+        before = stored(server, acme)
+        if way == "Put":
+            assert not await permitted(alice.call(alice.key_value.Put, pb.PutRequest(value=b"new", **GOOD)))
+        elif way == "a range":
+            deletion = pb.WriteRequest(mutations=[delete_range(prefix=b"both/")])
+            assert not await permitted(alice.call(alice.key_value.Write, deletion))
+        elif way == "Write":
+            condition = pb.Condition(key=b"r/1", test=pb.Test(exists=True))
+            request = pb.WriteRequest(mutations=[put(database=0, key=b"w/1")], conditions=[condition])
+            assert not await permitted(alice.call(alice.key_value.Write, request))
+        else:
+            puts = [pb.PutRequest(value=b"new", key=key) for key in (b"both/1", b"w/1")]
+            refused, applied = await pipeline(alice, [pb.Operation(put=request) for request in puts])
+            assert refused.error.reason == Reason.NOT_PERMITTED.value.number and applied.put.applied
+            before[0, b"w/1"] = b"new"
+        assert stored(server, acme) == before
+
+    play(tmp_path, scenario)
+
+
 def test_a_member_of_several_groups_may_what_any_of_them_may_and_a_range_needs_one_rule(tmp_path: Path) -> None:
     async def scenario(server: RunningServer, acme: NamespaceRecord, alice: Caller) -> None:
         groups = server.app.authority.identities.groups

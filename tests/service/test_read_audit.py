@@ -177,3 +177,25 @@ def test_a_reader_who_loses_the_right_or_goes_away_ends_the_reading(
                     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
     asyncio.run(main())
+
+
+def test_a_reading_that_nobody_cuts_looks_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefixdb.service.streams.Stream.recheck", lambda _: None)
+
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            server.member(0, "reviser", groups=(), privileges=(Privilege.AUDIT,))
+            reviser = await server.login("reviser")
+            members, audit = server.app.authority.identities.members, server.app.audit
+            page = audit.page
+
+            def slow(begin: int, end: int) -> tuple[list[str], int]:
+                members.update(0, "reviser", privileges=())
+                return page(begin, end)
+
+            audit.page = slow  # type: ignore[method-assign]
+            with pytest.raises(PrefixdbError) as caught:
+                await pages(reviser)
+            assert caught.value.reason is Reason.NOT_PERMITTED
+
+    asyncio.run(main())
