@@ -129,6 +129,9 @@ TOKEN_GROUPS_MAX = 32
 GROUP_RULES_MAX = 64
 """Rules of one group."""
 
+GROUP_PREFIX_BYTES_MAX = 16 * KIB
+"""Bytes of all prefixes of one group together: whoever is in 32 groups holds all of them in memory with each token."""
+
 REFRESH_TOKEN_S = 7 * 24 * 3600
 """Lifetime of a refresh token; each use gives a new one, so a login that is used lives on."""
 
@@ -137,6 +140,9 @@ EXTERNAL_TOKEN_S_MAX = 24 * 3600
 
 SESSIONS_CACHED_MAX = 16_384
 """Verified tokens kept; the least recently used goes first."""
+
+SESSION_RULE_BYTES_MAX = 128 * MIB
+"""Bytes of the rules of all verified tokens that are kept, about; beyond it the least recently used go, too."""
 
 # --- members -------------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,10 @@ def check_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:
             raise _bad_rules(f"need prefixes of at most {limits.KEY_BYTES_MAX} bytes.")
         if not (rule.read or rule.write):
             raise _bad_rules("must permit reading, writing or both.")
-    return tuple(dict.fromkeys(rules))
+    distinct = tuple(dict.fromkeys(rules))
+    if sum(len(rule.prefix) for rule in distinct) > limits.GROUP_PREFIX_BYTES_MAX:
+        raise _bad_rules(f"may have prefixes of {limits.GROUP_PREFIX_BYTES_MAX} bytes together.")
+    return distinct
 
 
 def _put(namespace_id: int, group: Group) -> Put:

@@ -24,10 +24,13 @@ from prefixdb.catalog.policy import READERS_GROUP, WRITERS_GROUP, Access, Sessio
 from prefixdb.catalog.tokens import Claims, TokenAuthority
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
-from prefixdb.limits import SESSIONS_CACHED_MAX, TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
+from prefixdb.limits import SESSION_RULE_BYTES_MAX, SESSIONS_CACHED_MAX, TOKEN_BYTES_MAX, TOKEN_LEEWAY_S
 
 _BEARER = "Bearer "
 _LEEWAY_MS = TOKEN_LEEWAY_S * 1000
+
+_RULE_BYTES = 256
+"""What a rule takes beside its prefix, about."""
 
 Anonymous = Literal["off", "reader", "writer"]
 """What a call without any entry may do in namespace 0."""
@@ -40,15 +43,17 @@ class Admission:
 
     claims: what the token said; the token itself is not kept. None for the anonymous.
     record: the namespace's record the session was last checked against.
+    weight: bytes of its rules that the cache counts; 0 while it is not in the cache.
     """
 
-    __slots__ = ("claims", "epoch", "record", "session")
+    __slots__ = ("claims", "epoch", "record", "session", "weight")
 
     def __init__(self, claims: Claims | None, session: Session, record: NamespaceRecord, epoch: int) -> None:
         self.claims = claims
         self.session = session
         self.record = record
         self.epoch = epoch
+        self.weight = 0
 
     def __repr__(self) -> str:
         return "Admission(…)"
@@ -90,6 +95,7 @@ class Sessions:
         self._registry = registry
         self._clock = clock
         self._admitted: OrderedDict[bytes, Admission] = OrderedDict()
+        self._weight = 0
         self._anonymous_group = None if anonymous == "off" else _ANONYMOUS_GROUPS[anonymous]
         self._anonymous: Admission | None = None
 
@@ -112,15 +118,17 @@ class Sessions:
         if admission is None:
             admission = self._verify(token)
             self._admitted[key] = admission
-            if len(self._admitted) > SESSIONS_CACHED_MAX:
-                self._admitted.popitem(last=False)
+            self._weigh(admission, _weight_of(admission.session))
         else:
             self._admitted.move_to_end(key)
             try:
                 self.refresh(admission)
             except Exception:
                 self._admitted.pop(key, None)
+                self._weigh(admission, 0)
                 raise
+        while len(self._admitted) > SESSIONS_CACHED_MAX or self._weight > SESSION_RULE_BYTES_MAX:
+            self._weigh(self._admitted.popitem(last=False)[1], 0)
         return admission
 
     def refresh(self, admission: Admission) -> Session:
@@ -141,9 +149,15 @@ class Sessions:
         if admission.claims is not None:
             self._authority.check_still_valid(admission.claims)
             admission.session = self._authority.session(admission.claims)
+            if admission.weight:
+                self._weigh(admission, _weight_of(admission.session))
         if record is not None:  # check_state refuses None; this line is for the type checker and a broken policy.
             admission.record, admission.epoch = record, epoch
         return admission.session
+
+    def _weigh(self, admission: Admission, weight: int) -> None:
+        self._weight += weight - admission.weight
+        admission.weight = weight
 
     def _verify(self, token: str) -> Admission:
         """Verify a token from scratch.
@@ -172,3 +186,8 @@ class Sessions:
         if record is None:  # As in ``refresh``.
             raise error(Reason.TOKEN_INVALID)
         return Admission(claims, session, record, epoch)
+
+
+def _weight_of(session: Session) -> int:
+    """Return about how many bytes a session's rules take; never 0."""
+    return _RULE_BYTES + sum(_RULE_BYTES + len(rule.prefix) for rule in session.rules)

@@ -11,6 +11,7 @@ import pytest
 
 from prefixdb import limits
 from prefixdb.catalog import groups as groups_module
+from prefixdb.catalog import schema
 from prefixdb.catalog.entities import GrantEffect, Group, Rule
 from prefixdb.catalog.groups import check_rules
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -90,6 +91,14 @@ def test_a_group_has_at_most_so_many_rules():
     assert reason_of(check_rules, rules) is Reason.BAD_FIELD
 
 
+def test_the_prefixes_of_a_group_have_a_limit_together():
+    """Each token's holder has the rules of its groups in memory: 32 groups of 64 prefixes of 4 KiB were 8 MiB."""
+    most = limits.GROUP_PREFIX_BYTES_MAX // limits.KEY_BYTES_MAX
+    rules = [Rule(None, bytes([n]) * limits.KEY_BYTES_MAX, read=True, write=False) for n in range(most)]
+    assert len(check_rules(rules)) == len(check_rules([*rules, *rules])) == most
+    assert reason_of(check_rules, [*rules, Rule(None, b"z", read=True, write=False)]) is Reason.BAD_FIELD
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a@b", "-a", "a" * 129, "a\0b"])
 def test_a_malformed_name_names_no_group(people, acme, name):
     assert reason_of(people.groups.create, acme, name, ()) is Reason.BAD_NAME
@@ -133,9 +142,10 @@ def test_pages_follow_each_other_with_the_built_in_groups_among_them(people, acm
     assert seen == sorted([*BUILT_IN, "zoo", "a", "h"])
 
 
-def test_a_page_is_no_longer_than_asked_for_however_large_its_groups_are(people, acme):
+def test_a_page_is_no_longer_than_asked_for_however_large_its_groups_are(people, acme, monkeypatch):
+    monkeypatch.setattr(schema, "_SCAN_BYTES", 40_000)
     for letter in "abcdefgh":
-        long = [Rule(None, bytes([n]) * limits.KEY_BYTES_MAX, read=True, write=False) for n in range(64)]
+        long = [Rule(None, bytes([n]) * 256, read=True, write=False) for n in range(64)]
         people.groups.create(acme, letter, long)
     assert [group.name for group in people.groups.page(acme, "", 5)] == list("abcde")
     assert [group.name for group in people.groups.page(acme, "e", 5)] == ["f", "g", "guardians", "h", "readers"]

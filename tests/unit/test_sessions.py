@@ -7,6 +7,7 @@ session is being made is put in by hand at the worst moment.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,35 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used(scene, monkeyp
     assert (len(scene.sessions), scene.looks) == (2, before)
     scene.admit("service")
     assert (len(scene.sessions), scene.looks) == (2, before + 1)
+
+
+def test_the_cache_is_bounded_by_what_its_rules_take_too(scene, monkeypatch):
+    """A tenant makes tokens in groups of many long rules: ten thousand of them must not fill the memory."""
+    scene.admit("member")
+    one = scene.sessions._weight
+    assert one > 0
+    monkeypatch.setattr(sessions_module, "SESSION_RULE_BYTES_MAX", 2 * one)
+    for name in ("service", "minted", "guest"):
+        scene.admit(name)
+        assert scene.sessions._weight <= 2 * one
+        assert scene.sessions._weight == sum(kept.weight for kept in scene.sessions._admitted.values())
+    assert 0 < len(scene.sessions) <= 2
+
+
+def test_what_a_session_takes_is_counted_anew_when_its_rules_change(scene, monkeypatch):
+    admission = scene.admit("member")
+    before, lean = scene.sessions._weight, admission.weight
+    wide = tuple(Rule(None, b"%d" % number * 99, read=True, write=False) for number in range(50))
+    session = scene.authority.session
+    monkeypatch.setattr(scene.authority, "session", lambda claims: dataclasses.replace(session(claims), rules=wide))
+    scene.authority.epochs.move(None)
+    scene.sessions.refresh(admission)
+    assert admission.weight > lean + 50 * 99 and scene.sessions._weight == before - lean + admission.weight
+    monkeypatch.setattr(sessions_module, "SESSION_RULE_BYTES_MAX", 1)
+    scene.admit("member")
+    assert (len(scene.sessions), scene.sessions._weight, admission.weight) == (0, 0, 0)
+    scene.sessions.refresh(admission)
+    assert scene.sessions._weight == 0, "one that is not kept is not counted"
 
 
 # --- the anonymous -------------------------------------------------------------------------------------------------
