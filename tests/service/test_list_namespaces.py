@@ -6,7 +6,6 @@ Method: a real server with callers of every kind; what the registry is asked for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,8 @@ import pytest
 
 from prefixdb.catalog.entities import GrantEffect, Guardian, NamespaceRecord, NamespaceState, Privilege
 from prefixdb.v1 import namespaces_pb2 as pb
-from tests.support.server import Caller, RunningServer, running
-
-Scenario = Callable[[RunningServer], Awaitable[None]]
-
-
-def play(tmp_path: Path, scenario: Scenario) -> None:
-    """Run a scenario against a fresh server."""
-
-    async def main() -> None:
-        async with running(tmp_path / "data") as server:
-            await scenario(server)
-
-    asyncio.run(main())
+from tests.service.logins import play
+from tests.support.server import Caller, RunningServer
 
 
 async def listed(caller: Caller, page_size: int = 0, *, include_dropped: bool = False) -> list[pb.Namespace]:

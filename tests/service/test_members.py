@@ -6,8 +6,7 @@ Method: a real server driven by a namespace's guardian and a cluster's; what the
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,8 @@ from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.v1 import auth_pb2
 from prefixdb.v1 import key_value_pb2 as kv
 from prefixdb.v1 import members_pb2 as pb
-from tests.support.server import PASSWORD, Caller, RunningServer, eventually, reference, running
-
-Scenario = Callable[[RunningServer], Awaitable[None]]
-
-
-def play(tmp_path: Path, scenario: Scenario, **options: Any) -> None:
-    """Run a scenario against a fresh server."""
-
-    async def main() -> None:
-        async with running(tmp_path / "data", **options) as server:
-            await scenario(server)
-
-    asyncio.run(main())
-
-
-async def refused(call: Awaitable[Any], reason: Reason, field: str | None = None) -> None:
-    """Check that a call is refused with a reason, and names the field when it is one field's fault."""
-    with pytest.raises(PrefixdbError) as caught:
-        await call
-    assert caught.value.reason is reason, caught.value
-    assert caught.value.metadata.get("field") == field
+from tests.service.logins import audit_lines, play, refused
+from tests.support.server import PASSWORD, Caller, RunningServer, eventually, reference
 
 
 def ask(caller: Caller, method: str, **fields: Any) -> Awaitable[Any]:
@@ -50,11 +30,6 @@ def ask(caller: Caller, method: str, **fields: Any) -> Awaitable[Any]:
 
 def mask(*paths: str) -> FieldMask:
     return FieldMask(paths=paths)
-
-
-def audit_lines(server: RunningServer) -> list[dict[str, Any]]:
-    text = (server.app.config.data_dir / "audit.jsonl").read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 async def guardian_of(server: RunningServer, name: str = "acme") -> tuple[Any, Caller]:
