@@ -119,6 +119,7 @@ class Gate(GenericHandler):
             started = time.perf_counter()
             self.running += 1
             visitor = Visitor(method, context)
+            raw = work = None
             try:
                 raw = await self._arrivals.receive(context, public=True)
                 if len(raw) > CREDENTIALS_BYTES_MAX:
@@ -128,6 +129,7 @@ class Gate(GenericHandler):
                 work = method.implementation(visitor, parse(method.request_type, raw))
                 body: bytes = (await self._parts.administration.finish(work)).SerializeToString()
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                raw = work = None  # See ``_fail``.
                 return await self._fail(visitor, failure, started)
             finally:
                 self.running -= 1
@@ -150,6 +152,7 @@ class Gate(GenericHandler):
             started = time.perf_counter()
             self.running += 1
             call = Call(method, admission, self._sessions, context)
+            raw = answer = None
             try:
                 self._check(call)
                 raw = await self._arrivals.receive(context)
@@ -163,6 +166,7 @@ class Gate(GenericHandler):
                 if len(body) > SMALL_REPLY_BYTES:
                     self._replies.hold(call.session.namespace_id, len(body), context)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                raw = answer = None  # See ``_fail``.
                 return await self._fail(call, failure, started)
             finally:
                 self.running -= 1
@@ -177,13 +181,19 @@ class Gate(GenericHandler):
         async def handle(_: object, context: Any) -> None:
             started = time.perf_counter()
             call = Call(method, admission, self._sessions, context)
+            raw = request = None
             try:
                 raw = await self._arrivals.receive(context)
                 call.refresh()
                 request = parse(method.request_type, raw)
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
+                raw = None  # See ``_fail``.
                 await self._fail(call, failure, started)
-            await self._stream(call, lambda wire: method.implementation(call, request, wire))
+            raw = None
+            try:
+                await self._stream(call, lambda wire: method.implementation(call, request, wire))
+            finally:
+                request = None
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -223,8 +233,14 @@ class Gate(GenericHandler):
             self._check_peer(call.context, call.session.subject)
 
     async def _fail(self, call: Call | Visitor, failure: BaseException, started: float) -> NoReturn:
-        """End a call that raised."""
+        """End a call that raised.
+
+        gRPC keeps the exception that ends a call in the call's own state, in a circle that only the garbage collector
+        finds, long afterwards. Whatever the frames behind that exception hold lives as long: callers let go of the
+        message before, and its way here is forgotten, or each refused message would keep its sixteen megabytes.
+        """
         path = call.method.path
+        reason = failure
         if isinstance(failure, asyncio.CancelledError):
             cut = call.stream.cut_error if call.stream is not None else None
             if cut is None:
@@ -241,6 +257,8 @@ class Gate(GenericHandler):
         if call.method.administrative and isinstance(call, Call):
             await self._parts.administration.refused(call, failure)
         self._observer.call_ended(path, failure.code, time.perf_counter() - started)
+        for known in (reason, failure):
+            known.__traceback__ = known.__context__ = known.__cause__ = None
         await abort(call.context, failure)
 
     def _refusal(self, method: Method | None, refusal: PrefixdbError) -> Handler:

@@ -26,8 +26,9 @@ whoever announces sixteen megabytes holds them in our memory meanwhile."""
 CREDENTIALS_BYTES_MAX = 64 * 1024
 """Largest message of a call whose message is the proof. A name and a password of the longest kind are a fiftieth."""
 
-PUBLIC_ARRIVALS_MAX = 64
-"""Calls without a token whose message is waited for; one more ends the one that waits longest."""
+PUBLIC_ARRIVALS_MAX = 16
+"""Calls without a token whose message is waited for; one more ends the one that waits longest. Each may have most of
+sixteen megabytes in our memory by then. An honest message comes with its headers and waits for a moment only."""
 
 _LATE = "The request did not arrive in time."
 
