@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NO_TOKEN = "There is no token: neither --token-file nor PREFIXDB_TOKEN_FILE is set, and no profile has one."
 
+ANOTHER_CERTIFICATE = "Use the certificate made for that name (--tls-cert, --tls-key), or a login or token of its name."
+"""After a refusal by ``tls.subject``, whose words the server chose: what to do is not about rights."""
+
 _ENDED = {Reason.TOKEN_REVOKED, Reason.TOKEN_EXPIRED, Reason.TOKEN_INVALID, Reason.TOKEN_MISSING}
 """What the server, or the login's file, says when a login cannot go on."""
 
@@ -27,9 +30,13 @@ def explain(failure: PrefixdbError, settings: Settings, options: ClientOptions) 
     """Put words of the command line into an error of a call made with these settings."""
     if failure.reason is Reason.TOKEN_MISSING and not options.has_token and not options.has_login:
         failure.message = NO_TOKEN
-        failure.args = (NO_TOKEN,)
         if settings.profile is not None:
-            failure.add_note(f"Log in: {login_line(settings, '--user', 'USER')}; or name a token file, --token-file.")
+            failure.message = NO_TOKEN.replace("no profile has one", f"profile {settings.profile} has no login")
+            failure.add_note(
+                f"Log in: {login_line(settings, '--user', 'USER')}; who does not belong to the default namespace adds "
+                "--namespace NAMESPACE. Or name a token file, --token-file."
+            )
+        failure.args = (failure.message,)
     elif words := _advice(failure, settings, options):
         failure.add_note(words)
 
@@ -55,6 +62,8 @@ def explain_login(failure: PrefixdbError, settings: Settings, user: str, home: i
                 f"{left} Log in to one: {login_line(settings, *who, '--namespace', others[0])}. Or let a cluster "
                 f"guardian choose a new main namespace: prefixdb user set {shlex.quote(user)} --main NAMESPACE"
             )
+        case Reason.NOT_PERMITTED if _about_certificate(failure):
+            failure.add_note(ANOTHER_CERTIFICATE)
         case Reason.NOT_PERMITTED:
             failure.add_note(
                 "The password is right, but the login may not land there: that takes a grant, and the namespace has to "
@@ -76,11 +85,31 @@ def _advice(failure: PrefixdbError, settings: Settings, options: ClientOptions) 
         return f"Log in again, to land in another namespace: {login_line(settings)}"
     if failure.reason is Reason.RATE_LIMITED and failure.retry_after_ms is not None:
         return _wait_words(failure)
+    if failure.reason is Reason.NOT_PERMITTED and _about_certificate(failure):
+        return ANOTHER_CERTIFICATE
     if failure.reason is Reason.NOT_PERMITTED and not options.has_token and not options.has_login:
         return f"You came without a token; this takes one. Log in: {login_line(settings, '--user', 'USER')}"
     if failure.reason is Reason.NOT_PERMITTED and options.namespace not in {None, 0}:
         return _other_namespace(failure, settings)
+    if failure.reason is Reason.NOT_PERMITTED and settings.credentials_file is not None:
+        return _as_guest(settings)
     return None
+
+
+def _about_certificate(failure: PrefixdbError) -> bool:
+    """True for a refusal because the client's certificate is in another name (``tls.subject``)."""
+    return failure.metadata.get("certificate") == "subject"
+
+
+def _as_guest(settings: Settings) -> str | None:
+    """Return what a guest does whose grant may be gone: then even whoami is refused where the login landed."""
+    login = kept_login(settings.credentials_file)
+    if login is None or not of_default(login) or login.namespace_name == DEFAULT_NAMESPACE:
+        return None
+    return (
+        f"'prefixdb whoami' shows what you may do in {login.namespace_name}. If that is refused too, the grant is "
+        f"gone; log in again, to land elsewhere: {login_line(settings)}"
+    )
 
 
 def login_line(settings: Settings, *words: str) -> str:

@@ -70,7 +70,7 @@ def show(data_dir: Path | None, remote: bool, limit: int) -> None:
         for entry in entries:
             put_json(entry)
     else:
-        put_table(settings, COLUMNS, [[_cell(entry, name) for name in COLUMNS] for entry in entries], [], whole=[0, 5])
+        _put_entries(settings, entries)
     if unreadable:
         say(settings, f"{unreadable} lines cannot be read; 'prefixdb audit verify' tells which is the first.")
 
@@ -149,11 +149,24 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+def _put_entries(settings: Settings, entries: Iterable[dict[str, Any]]) -> None:
+    """Write a line for each act. A terminal has the target last, where a long one hurts no other column."""
+    if not stdout_is_terminal():
+        put_table(settings, COLUMNS, [[_cell(entry, name) for name in COLUMNS] for entry in entries], [])
+        return
+    columns = [name for name in COLUMNS if name != "target"] + ["target"]
+    rows = [columns, *([_cell(entry, name) or "-" for name in columns] for entry in entries)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def _cell(entry: dict[str, Any], name: str) -> str:
     text = str(entry.get(name, ""))
     shown = text.rsplit("/", 1)[-1] if name == "method" else text
     if name == "time" and stdout_is_terminal():
-        shown = re.sub(r"\.[0-9]+Z$", "Z", text)  # The second is enough for a person, and room is short.
+        # As times are written everywhere; the second is enough for a person, and room is short.
+        shown = re.sub(r"\.[0-9]+Z$", "Z", text).replace("T", " ")
     return escape(shown.encode("utf-8", "surrogatepass"))  # What callers sent must not steer the terminal.
 
 

@@ -14,7 +14,12 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from prefixdb.errors import PrefixdbError
+
 FLAGS_KEY = "prefixdb.flags"
+
+_SHORT_HELP_MAX = 200
+"""No first sentence is longer, so that all of it is shown in a list of commands."""
 
 EPILOG = "Global options such as --endpoint, --profile, --json and --quiet work here too; see 'prefixdb --help'."
 
@@ -30,6 +35,17 @@ def _note(context: click.Context, parameter: click.Parameter, value: object) -> 
     if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
         given_flags(context)[_flag_name(parameter)] = value
     return value
+
+
+def profile_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the profiles of this machine to a shell; a file of them that cannot be read is not told here."""
+    from prefixdb.client.profiles import load_profiles
+
+    try:
+        known = load_profiles().profiles
+    except PrefixdbError:
+        return []
+    return [CompletionItem(name) for name in sorted(known) if name.startswith(incomplete)]
 
 
 def _flag_name(parameter: click.Parameter) -> str:
@@ -52,7 +68,12 @@ def global_options(*, hidden: bool) -> list[click.Option]:
             metavar="FILE",
             help="File with the token; '-' takes the first line of standard input.",
         ),
-        option("--profile", metavar="NAME", help="Profile with the settings that are not given otherwise."),
+        option(
+            "--profile",
+            metavar="NAME",
+            shell_complete=profile_names,
+            help="Profile with the settings that are not given otherwise.",
+        ),
         option(
             "global_namespace",
             "--namespace",
@@ -139,6 +160,13 @@ class Group(click.Group):
             if "No such command" in failure.message:
                 _unknown_command(self, ctx, args[0])
             raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their whole first sentence; click would cut it to what fits on one line."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, item.get_short_help_str(_SHORT_HELP_MAX)) for name, item in found if item is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options; the program's own page has the commands first and the flags under their own title."""

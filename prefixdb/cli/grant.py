@@ -65,7 +65,9 @@ def deny(member: str, namespace: int | str) -> None:
     with connected(settings, At.HOME) as db:
         before = _find(db, member, namespace)
         made = db.guardian.grants.deny(member, _target(namespace))
-    _finish(settings, f"{member} may not use {_where(made)}, whatever else is granted.", before, made)
+    every = made.namespace_id is None
+    refusal = "may use no namespace but the default one" if every else f"may not use {_where(made)}"
+    _finish(settings, f"{member} {refusal}, whatever else is granted.", before, made)
 
 
 @grant.command("revoke")
@@ -99,6 +101,8 @@ def list_(member: str | None) -> None:
                 groups = ", ".join(item.groups) or "-"
                 rows.append([item.member, item.effect.name.lower(), _name(item), groups, instant(item.created_at)])
     if not settings.json:
+        if member is not None and not rows:
+            say(settings, f"There is no grant and no denial for a member {member}.")
         put_table(settings, ["member", "effect", "namespace", "groups", "created"], rows, [])
 
 

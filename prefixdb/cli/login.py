@@ -20,7 +20,7 @@ from prefixdb.cli.session import At, ask, connected, endpoint_of, tls_of
 from prefixdb.cli.settings import Settings, load_settings, namespace_text, usage_errors
 from prefixdb.cli.text import instant
 from prefixdb.client.profiles import Profile, load_profiles, login_path, profiles_path, save_profile
-from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError
+from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
     from prefixdb.client.logins import LoginTokens
@@ -82,10 +82,12 @@ def _check_place(settings: Settings, before: Profile) -> None:
         return
     wanted = endpoint_of(settings)
     if wanted != before.endpoint:
+        change = f"prefixdb profile set {settings.profile} --endpoint {wanted}"
+        if before.credentials_file is not None:
+            change = f"prefixdb --profile {settings.profile} logout (--forget if its server is gone), then {change}"
         raise click.UsageError(
             f"Profile {settings.profile} is for {before.endpoint}, and this would be a login at {wanted}. Name another "
-            f"profile with --profile, or change this one first: "
-            f"prefixdb profile set {settings.profile} --endpoint {wanted}"
+            f"profile with --profile, or change this one first: {change}"
         )
 
 
@@ -217,6 +219,13 @@ def _end(settings: Settings, *, everywhere: bool) -> str:
             if LoginFile(settings.credentials_file).read() is not None:
                 db.logout(everywhere=everywhere)
                 return f"Logged out{': every login of the member has ended' if everywhere else ''}."
+    except UnavailableError as failure:
+        if failure.reason is Reason.UNREACHABLE:
+            failure.add_note(
+                "The login has not ended. If that server is gone, only remove it here: "
+                f"prefixdb --profile {settings.profile} logout --forget"
+            )
+        raise
     except UnauthenticatedError as failure:
         if everywhere or failure.reason not in {Reason.TOKEN_REVOKED, Reason.TOKEN_EXPIRED}:
             raise

@@ -79,8 +79,11 @@ def _say_who_begins(settings: Settings, name: str, guardian: str | None, out: Pa
         line = shlex.join(["prefixdb", "--profile", name, "--namespace", name, "login", "--user", guardian])
         say(settings, f"{guardian} is its guardian and logs in with: {line}")
     if out is None and guardian is None:
-        line = command_line("token", "issue", "SUBJECT", "--group", "writers", "--namespace", name)
-        say(settings, f"A token for it: {line}")
+        line = command_line("grant", "add", "USER", name, "--group", "writers")
+        say(settings, f"Nobody belongs to it yet. Let a member of the default namespace in: {line}")
+        line = command_line("token", "issue", "first", "--namespace", name, "--guardian", "namespace", "--out", "FILE")
+        say(settings, f"A guardian of its own: {line}")
+        say(settings, "  and with it: prefixdb --token-file FILE user create USER --group guardians")
 
 
 @ns.command("list")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from prefixdb.cli.arguments import read_secret_line
-from prefixdb.cli.base import given_flags, group
+from prefixdb.cli.base import given_flags, group, profile_names
 from prefixdb.cli.logins import home_words, kept_login
 from prefixdb.cli.ns_show import iso
 from prefixdb.cli.output import put_json, put_table, say
@@ -93,7 +93,7 @@ def _login_json(item: Profile) -> dict[str, Any] | None:
 
 
 @profile.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=profile_names)
 def use(name: str) -> None:
     """Make NAME the profile that is used when none is named."""
     settings = load_settings_without_profile()
@@ -103,7 +103,7 @@ def use(name: str) -> None:
 
 
 @profile.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=profile_names)
 @click.option("--current", is_flag=True, help="Also make it the current profile.")
 @click.pass_context
 def set_(context: click.Context, name: str, current: bool) -> None:
@@ -136,12 +136,12 @@ def _check_no_login(name: str, before: Profile, flags: dict[str, Any]) -> None:
         if flag in flags and not (flag == "endpoint" and flags[flag] == before.endpoint):
             raise click.UsageError(
                 f"Profile {name} has a login, which --{flag.replace('_', '-')} would cut off; nothing was changed. End "
-                f"it first: prefixdb --profile {name} logout"
+                f"it first: prefixdb --profile {name} logout (--forget if its server is gone)"
             )
 
 
 @profile.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=profile_names)
 def remove(name: str) -> None:
     """Remove profile NAME and the token or login that was stored with it."""
     settings = load_settings_without_profile()

@@ -166,8 +166,9 @@ def set_(
 def passwd(name: str | None, password_file: str | None, old_password_file: str | None) -> None:
     """Set the password of member NAME, or change your own.
 
-    All logins of the member end, but for this one when it is your own; service tokens live on. When both files are '-',
-    the old password is the first line of standard input and the new one the second.
+    Without NAME it is your own, which takes the old password, and of your logins this one lives on. All other logins of
+    the member end, a guardian's who gives the own NAME too; service tokens live on. When both files are '-', the old
+    password is the first line of standard input and the new one the second.
     """
     settings = load_settings()
     if name is not None and old_password_file is not None:

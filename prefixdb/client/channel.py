@@ -45,13 +45,31 @@ def channel_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
     """Return TLS credentials from the PEM files.
 
     Raises:
-        InvalidArgumentError: BAD_FIELD when a file cannot be read.
+        InvalidArgumentError: BAD_FIELD when a file cannot be read, or key and certificate do not belong together.
     """
+    _check_pair(tls)
     return grpc.ssl_channel_credentials(
         root_certificates=_pem(tls.ca, "CA certificate"),
         private_key=_pem(tls.key, "key"),
         certificate_chain=_pem(tls.cert, "certificate"),
     )
+
+
+def _check_pair(tls: TlsOptions) -> None:
+    """Refuse a certificate with a key that is not its own; gRPC would only say that no handshake is possible."""
+    if tls.cert is None or tls.key is None:
+        return
+    cert, key = tls.cert.expanduser(), tls.key.expanduser()
+    _pem(cert, "certificate")
+    _pem(key, "key")
+    import ssl  # Not at the top: only mutual TLS needs it, and every start of the command line would pay.
+
+    try:
+        # The callback keeps OpenSSL from asking the terminal for a passphrase; gRPC takes none.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=lambda: "")
+    except ssl.SSLError as cause:
+        message = f"{tls.key} is not the key of the certificate {tls.cert}, or is not a key without a passphrase."
+        raise error(Reason.BAD_FIELD, message) from cause
 
 
 def _pem(path: Path | None, what: str) -> bytes | None:

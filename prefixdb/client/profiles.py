@@ -128,7 +128,8 @@ def load_profile(name: str) -> Profile:
     if name not in known:
         names = ", ".join(sorted(known)) or "none"
         message = (
-            f"There is no profile {name!r} in {profiles_path()} (there: {names}); make it with 'prefixdb profile set'."
+            f"There is no profile {name!r} in {profiles_path()} (there: {names}); make it by logging in with 'prefixdb "
+            f"--profile {name} login', or with 'prefixdb profile set {name}'."
         )
         raise error(Reason.BAD_NAME, message)
     return known[name]

@@ -21,6 +21,9 @@ from prefixdb.errors import Reason, error
 _CERTIFICATES_CACHED_MAX = 4_096
 """As many as connections; names of a certificate are read once."""
 
+NOT_ITS_SUBJECT = "The client's certificate is not in the name of the token's subject, or of who logs in."
+"""Told only to who has shown a good token or password, and without either name: nothing is learned from it."""
+
 _KINDS: tuple[type[x509.DNSName | x509.UniformResourceIdentifier | x509.RFC822Name], ...] = (
     x509.DNSName,
     x509.UniformResourceIdentifier,
@@ -40,7 +43,7 @@ def check_subject_of_peer(context: Any, subject: str) -> None:
     """
     pem = context.auth_context().get("x509_pem_cert")
     if not pem or not subject or subject not in names_of(bytes(pem[0])):
-        raise error(Reason.NOT_PERMITTED)
+        raise error(Reason.NOT_PERMITTED, NOT_ITS_SUBJECT, metadata={"certificate": "subject"})
 
 
 @functools.lru_cache(maxsize=_CERTIFICATES_CACHED_MAX)

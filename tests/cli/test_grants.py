@@ -251,3 +251,22 @@ def test_a_profile_keeps_a_namespace(people: People, guardian: Cli, place: Names
     settings = {item["setting"]: item for item in cli("config", "show", "--json").lines}
     assert settings["namespace"]["source"] == "profile default"
     assert settings["credentials_file"]["value"].endswith("default.login")
+
+
+def test_a_guest_whose_grant_is_gone_is_told_how_to_land_elsewhere(
+    people: People, guardian: Cli, place: Namespace, olga: str
+) -> None:
+    people.make(olga, "--main", place.name)
+    guardian("grant", "add", olga, place.name, "--group", "readers")
+    cli = people.log_in(olga)
+    guardian("grant", "deny", olga, place.name)
+    refused = cli("whoami")
+    assert refused.status == 71
+    assert f"what you may do in {place.name}" in refused.err and "log in again" in refused.err
+
+
+def test_everywhere_denied_reads_as_nowhere_allowed(people: People, guardian: Cli, olga: str) -> None:
+    people.make(olga)
+    assert f"no grant and no denial for a member {olga}" in guardian("grant", "list", olga).err
+    assert f"{olga} may use no namespace but the default one" in guardian("grant", "deny", olga, "*").err
+    assert "no grant" not in guardian("grant", "list", olga).err

@@ -198,8 +198,12 @@ def test_a_profile_is_not_pointed_to_another_server_by_a_login(people: People, p
     ended = cli("login", "--endpoint", "127.0.0.1:1", "--password-file", "-", stdin=TYPED)
     assert ended.status == 2
     assert place.server.endpoint in ended.err and "--profile" in ended.err
+    assert "logout (--forget if its server is gone), then prefixdb profile set" in ended.err
     assert cli("profile", "set", "default", "--endpoint", "127.0.0.1:1").status == 2
     assert cli("whoami").status == 0
+    gone = cli("logout", "--endpoint", "127.0.0.1:1")
+    assert (gone.status, "logout --forget" in gone.err) == (78, True)
+    assert cli("whoami").status == 0, "a logout that reached nobody keeps the login"
     other = cli(
         "login", "--profile", "b", "--user", "ann", "--endpoint", "127.0.0.1:1", "--password-file", "-", stdin=TYPED
     )
@@ -249,3 +253,13 @@ def test_a_login_that_was_ended_says_why_and_how_to_go_on(people: People, place:
     assert "a new password" in ended.err and "prefixdb --profile work login" in ended.err
     as_json = cli("get", "k", "--profile", "work", "--json").error
     assert as_json["reason"] == "TOKEN_REVOKED" and "prefixdb --profile work login" in as_json["next"]
+
+
+def test_a_profile_without_a_login_and_a_missing_profile_say_how_to_log_in(people: People) -> None:
+    cli = people.nobody("new")
+    cli("profile", "set", "empty", "--endpoint", cli.environment["PREFIXDB_ENDPOINT"])
+    ended = cli("--profile", "empty", "whoami")
+    assert (ended.status, "profile empty has no login" in ended.err) == (80, True)
+    assert "prefixdb --profile empty login --user USER" in ended.err
+    ended = cli("--profile", "none", "whoami")
+    assert (ended.status, "prefixdb --profile none login" in ended.err) == (2, True)

@@ -19,7 +19,8 @@ def test_creating_prints_the_id_and_says_what_comes_next(guardian: Cli, place: N
     name = f"{place.name}-made"
     ended = guardian("ns", "create", name, "--label", "team=x", "--id", str(place.id ^ 1))
     assert ended.text == f"{place.id ^ 1}\n"
-    assert f"token issue SUBJECT --group writers --namespace {name}" in ended.err
+    assert f"grant add USER {name} --group writers" in ended.err
+    assert f"token issue first --namespace {name} --guardian namespace --out FILE" in ended.err
     shown = guardian("ns", "show", name, "--json").json
     assert (shown["id"], shown["state"], shown["labels"]) == (str(place.id ^ 1), "ACTIVE", {"team": "x"})
     ended = guardian("ns", "create", name)

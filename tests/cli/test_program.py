@@ -129,3 +129,17 @@ def test_version_is_for_people_and_for_programs(bare: Cli) -> None:
     assert bare("version").text.startswith("prefixdb ")
     assert bare("--version").text == bare("version").text
     assert set(json.loads(bare("version", "--json").out)) == {"version", "python"}
+
+
+def test_completion_offers_the_profiles_there_are(bare: Cli) -> None:
+    for name in ("work", "home"):
+        assert bare("profile", "set", name, "--endpoint", "127.0.0.1:1").status == 0
+    for typed in ("prefixdb --profile w", "prefixdb put --profile w", "prefixdb profile use w"):
+        count = str(len(typed.split(" ")) - 1)
+        ended = bare.process(_PREFIXDB_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=count)
+        assert ended.text.splitlines() == ["plain,work"], typed
+
+
+def test_lists_of_commands_show_whole_sentences(bare: Cli) -> None:
+    for words in ((), ("ns",), ("user",), ("key",)):
+        assert "..." not in bare(*words, "--help").text.replace("[ARGS]...", "")

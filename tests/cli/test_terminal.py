@@ -265,3 +265,13 @@ def test_lists_of_people_fit_a_terminal_and_leave_out_what_nobody_has(
     assert ("public key" in keys.text) is (columns == 140)
     for shown in (terminal.text, keys.text):
         assert all(len(re.sub(r"\x1b\[\d+m", "", line)) <= columns for line in shown.splitlines())
+
+
+def test_the_audit_is_a_line_for_each_act_however_narrow_the_terminal(guardian: Cli) -> None:
+    guardian("ns", "show", "nowhere-at-all")
+    terminal = Terminal(guardian, "audit", "show", "--remote", "--limit", "3", columns=80)
+    assert terminal.end() == 0
+    head, *lines = terminal.text.splitlines()
+    assert head.split() == ["time", "user", "namespace", "method", "result", "target"]
+    assert len(lines) == 3
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  \S", line) for line in lines)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from prefixdb import TlsOptions, connect, connect_async
 from prefixdb.cli.main import main
-from prefixdb.errors import UnavailableError
+from prefixdb.errors import InvalidArgumentError, UnavailableError
 from prefixdb.testing import ServerProcess
 from tests.support.certificates import issue
 
@@ -110,6 +110,17 @@ def test_the_command_line_takes_certificates_and_doctor_explains_a_mismatch(secu
     assert wrong.exit_code == 78
     assert "look at --tls-ca" in wrong.stdout
     assert CliRunner().invoke(main, ["doctor", *flags, "--tls-cert", str(given.cert)]).exit_code == 2
+
+
+def test_a_key_of_another_certificate_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        issue(name).write(tmp_path, name)
+    wrong = TlsOptions(cert=tmp_path / "mine.pem", key=tmp_path / "other.key")
+    with pytest.raises(InvalidArgumentError, match="is not the key of the certificate"):
+        connect("127.0.0.1:1", token="t", tls=wrong).get("k")
+    with pytest.raises(InvalidArgumentError, match="no PEM file"):
+        (tmp_path / "none.key").write_text("none")
+        connect("127.0.0.1:1", token="t", tls=TlsOptions(cert=wrong.cert, key=tmp_path / "none.key")).get("k")
 
 
 def test_over_a_unix_socket_the_certificate_is_for_localhost(tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ def test_a_login_and_a_refresh_are_for_the_certificates_own_member(tmp_path: Pat
                 with pytest.raises(PrefixdbError) as caught:
                     await server.login("alice", home=acme, channel=bobs)
                 assert caught.value.reason is Reason.NOT_PERMITTED, "with the right password"
+                assert "certificate" in caught.value.message and "alice" not in caught.value.message
+                assert caught.value.metadata["certificate"] == "subject", "what the command line's advice goes by"
                 stolen = Caller(bobs, None, alice.tokens)
                 with pytest.raises(PrefixdbError) as caught:
                     await stolen.refreshed()
