@@ -47,12 +47,16 @@ class Terminal:
         os.write(self._ours, f"{line}\n".encode())
 
     def interrupt(self) -> None:
-        """Interrupt the program until it says so: Python misses a signal that comes just before it begins to read."""
+        """Interrupt the program until it says so: Python misses a signal that comes just before it begins to read.
+
+        A second signal is sent only when nothing is shown for a while: one that meets the program on its way out, which
+        begins with an empty line, ends it by the signal.
+        """
         while b"interrupted" not in self.shown:
             self._process.send_signal(signal.SIGINT)
-            ready, _, _ = select.select([self._ours], [], [], 5.0)
-            if ready and not self._read():
-                return
+            while b"interrupted" not in self.shown and select.select([self._ours], [], [], 5.0)[0]:
+                if not self._read():
+                    return
 
     def end(self) -> int:
         """Read to the end and return the exit status."""
