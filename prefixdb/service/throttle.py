@@ -5,6 +5,9 @@ for people mistype; each further one makes everybody who says that name, or come
 also with the right password: an answer during the delay would tell which password is right. A success forgets what was
 counted against the member, never what was counted against the address.
 
+Whoever keeps failing at somebody's name from elsewhere must not lock that somebody out. So an address that a member has
+logged in from has a count of its own for that member, at the same pace, and failures from other addresses do not touch it.
+
 Names are counted as they were said, whether anybody has them or not: the delay tells nothing about who exists. Both
 tables are bounded, and what was quiet for ``FORGOTTEN_S`` is forgotten.
 """
@@ -69,6 +72,7 @@ class Throttle:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._members = _Table(MEMBER_PACE, monotonic)
         self._addresses = _Table(ADDRESS_PACE, monotonic)
+        self._usual: OrderedDict[bytes, None] = OrderedDict()
 
     @contextlib.contextmanager
     def attempt(self, home: str, user: str, peer: str) -> Iterator[Attempt]:
@@ -86,8 +90,10 @@ class Throttle:
         """
         # Hashed, so that a name takes the same room however long it is, and none can be read in a memory dump.
         said = f"{len(home)}:{home}{user}".encode("utf-8", "surrogatepass")
-        member = self._members.entry(hashlib.sha256(said).digest())
-        address = self._addresses.entry(address_of(peer).encode())
+        name, place = hashlib.sha256(said).digest(), address_of(peer).encode()
+        here = hashlib.sha256(name + place).digest()
+        member = self._members.entry(here if here in self._usual else name)
+        address = self._addresses.entry(place)
         wait_s = max(self._members.wait_s(member), self._addresses.wait_s(address))
         if wait_s > 0:
             raise _refusal(wait_s)
@@ -99,6 +105,15 @@ class Throttle:
         finally:
             self._members.end(member, failed=attempt.outcome is False, cleared=attempt.outcome is True)
             self._addresses.end(address, failed=attempt.outcome is False)
+            if attempt.outcome is True:
+                self._remember(here)
+
+    def _remember(self, here: bytes) -> None:
+        """Note that a member has logged in from an address."""
+        self._usual[here] = None
+        self._usual.move_to_end(here)
+        if len(self._usual) > ENTRIES_MAX:
+            self._usual.popitem(last=False)
 
 
 class Attempt:

@@ -69,6 +69,40 @@ def test_twenty_failures_of_an_address_are_free_whatever_the_names_and_then_it_w
     assert delays == [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]
 
 
+def test_whoever_fails_elsewhere_does_not_lock_a_member_out_where_it_has_logged_in() -> None:
+    bench, usual = Bench(), "ipv4:10.9.0.1:1"
+    bench.succeed(peer=usual)
+    for number in range(12):
+        bench.now += bench.wait_ms(peer="ipv4:10.2.0.1:1") / 1000
+        bench.fail(peer=f"ipv4:10.1.0.{number}:1")
+    assert bench.wait_ms(peer="ipv4:10.2.0.1:1") == 60_000
+    assert bench.wait_ms(peer="ipv4:10.9.0.1:77") == 0, "another port is the same address"
+    assert bench.wait_ms(peer=usual, user="bob") == 0
+    bench.succeed(peer=usual)
+    assert bench.wait_ms(peer="ipv4:10.2.0.1:1") == 60_000, "a login there gave the others elsewhere new tries"
+
+
+def test_where_a_member_has_logged_in_passwords_are_tried_no_faster() -> None:
+    bench = Bench()
+    bench.succeed()
+    for number in range(5):
+        assert bench.wait_ms() == 0, number
+        bench.fail()
+    bench.fail()
+    assert bench.wait_ms() == 1_000
+    assert bench.wait_ms(user="bob") == 0 and bench.wait_ms(home="acme") == 0
+
+
+def test_the_places_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENTRIES_MAX", 3)
+    bench = Bench()
+    for number in range(5):
+        bench.succeed(user=f"user-{number}")
+    assert len(bench.throttle._usual) == 3
+    bench.fail(user="user-0", peer="ipv4:10.1.0.1:1")
+    assert len(bench.throttle._usual) == 3
+
+
 def test_the_delay_runs_out_and_a_try_during_it_does_not_prolong_it() -> None:
     bench = Bench()
     for _ in range(6):
