@@ -5,8 +5,9 @@ for people mistype; each further one makes everybody who says that name, or come
 also with the right password: an answer during the delay would tell which password is right. A success forgets what was
 counted against the member, never what was counted against the address.
 
-Whoever keeps failing at somebody's name from elsewhere must not lock that somebody out. So an address that a member has
-logged in from has a count of its own for that member, at the same pace, and failures from other addresses do not touch it.
+Whoever keeps failing at somebody's name from elsewhere must not lock that somebody out. So an address that a member
+has logged in from has a count of its own for that member, at the same pace, and failures from other addresses do not
+touch it.
 
 Names are counted as they were said, whether anybody has them or not: the delay tells nothing about who exists. Both
 tables are bounded, and what was quiet for ``FORGOTTEN_S`` is forgotten.
