@@ -43,7 +43,8 @@ def grant() -> None:
     multiple=True,
     required=True,
     metavar="GROUP",
-    help="A group of that namespace the member is in while using it: readers, writers, …; may be repeated.",
+    help="A group of that namespace the member is in while using it: readers, writers, …; may be repeated. "
+    "One that does not exist yet permits nothing until it does.",
 )
 def add(member: str, namespace: int | str, groups: tuple[str, ...]) -> None:
     """Let MEMBER use NAMESPACE. It replaces what was said about the two before."""

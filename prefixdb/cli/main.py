@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -78,6 +79,9 @@ class Program(Group):
         as_json = failures.wants_json(arguments)
         if sys.stdout is None:
             return failures.say_local("Standard output is closed; send it to /dev/null instead.", as_json=as_json)
+        # Before anything imports gRPC: its own lines on standard error would come on top of our words, or between the
+        # lines of the server's log.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             status = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
             return status if isinstance(status, int) else 0

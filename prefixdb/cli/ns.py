@@ -13,7 +13,7 @@ from prefixdb.cli.ns_ban import ban, report, unban
 from prefixdb.cli.ns_show import namespace_json, put_namespace
 from prefixdb.cli.output import put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, new_password
-from prefixdb.cli.session import At, command_line, connected
+from prefixdb.cli.session import At, command_line, connected, place_words
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import instant
 
@@ -76,7 +76,8 @@ def _say_who_begins(settings: Settings, name: str, guardian: str | None, out: Pa
         say(settings, f"Its guardian's token is in {out}; it is stored nowhere else.")
     if guardian is not None:
         # A profile of its own: the login of whoever made the namespace is not to be replaced by it.
-        line = shlex.join(["prefixdb", "--profile", name, "--namespace", name, "login", "--user", guardian])
+        profile = ["--profile", name, *place_words(settings)]
+        line = shlex.join(["prefixdb", *profile, "--namespace", name, "login", "--user", guardian])
         say(settings, f"{guardian} is its guardian and logs in with: {line}")
     if out is None and guardian is None:
         line = command_line("grant", "add", "USER", name, "--group", "writers")

@@ -32,7 +32,6 @@ def recover_guardian(
     audit.
     """
     settings = load_settings(use_profiles=False)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from prefixdb.server import logs
         from prefixdb.server.config import load_config

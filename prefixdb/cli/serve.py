@@ -139,8 +139,6 @@ def _run(overrides: dict[str, object], file: Path | None, announce: Callable[[Ap
     """Load the configuration and serve until a signal."""
     import asyncio
 
-    # gRPC's own lines would come between the JSON lines of the log and repeat what those say.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from prefixdb.server import logs
         from prefixdb.server.config import load_config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from prefixdb.cli.advice import explain
 from prefixdb.cli.arguments import read_secret_line
 from prefixdb.cli.base import given_flags
 from prefixdb.cli.logins import kept_login, of_default
-from prefixdb.cli.settings import Settings, namespace_text, usage_errors
+from prefixdb.cli.settings import DEFAULT_ENDPOINT, Settings, namespace_text, usage_errors
 from prefixdb.errors import PrefixdbError, Reason, error
 
 if TYPE_CHECKING:
@@ -103,9 +102,7 @@ def client_options(settings: Settings, at: At = At.NAMESPACE) -> ClientOptions:
 
 
 def endpoint_of(settings: Settings) -> str:
-    """Return the endpoint with its port, and keep gRPC quiet before it is imported."""
-    # gRPC's own lines on standard error would come on top of our words about the same failure.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    """Return the endpoint with its port."""
     from prefixdb.client.options import normal_endpoint
 
     with usage_errors():
@@ -135,6 +132,19 @@ def command_line(*words: str) -> str:
         if value is not None and value != "-":
             where += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(["prefixdb", *where, *words])
+
+
+def place_words(settings: Settings) -> list[str]:
+    """Return the flags that lead somebody without these settings to the same server; none where its usual address is.
+
+    What a variable says is left out: the next command of this shell has it too.
+    """
+    words: list[str] = []
+    for name, usual in (("endpoint", DEFAULT_ENDPOINT), ("tls_ca", None)):
+        setting = settings.by_name[name]
+        if setting.value not in {None, usual} and setting.source.startswith(("flag", "profile")):
+            words += [f"--{name.replace('_', '-')}", str(setting.value)]
+    return words
 
 
 def ask(question: str) -> str:

@@ -144,3 +144,10 @@ def test_a_namespace_can_begin_with_a_guardian_who_logs_in(guardian: Cli, place:
     assert gina("whoami", "--json").json["guardian"] == "namespace"
     assert gina("user", "list").text.startswith("gina\tguardians\tyes\t")
     assert gina("ns", "show", "--json").json["name"] == name
+
+
+def test_the_way_in_of_a_first_guardian_leads_to_the_same_server(guardian: Cli, place: Namespace) -> None:
+    name, endpoint = f"{place.name}-far", place.server.endpoint
+    made = ("ns", "create", "--guardian", "gina", "--password-file", "-")
+    ended = guardian(*made, name, "--endpoint", endpoint, stdin=f"{PASSWORD}\n".encode())
+    assert f"prefixdb --profile {name} --endpoint {endpoint} --namespace {name} login --user gina" in ended.err

@@ -6,6 +6,8 @@ Method: a real server with certificates made here: a CA, the server's for localh
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +108,13 @@ def test_the_command_line_takes_certificates_and_doctor_explains_a_mismatch(secu
     plain = CliRunner().invoke(main, ["doctor", *flags])
     assert plain.exit_code == 78
     assert "--tls-ca" in plain.stdout
-    wrong = CliRunner().invoke(main, ["doctor", *flags, "--tls-ca", str(secured.directory / "stranger.pem")])
+    stranger = ["--tls-ca", str(secured.directory / "stranger.pem")]
+    alone = subprocess.run(
+        [sys.executable, "-m", "prefixdb", "ping", *flags, *stranger], capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 78
+    assert all(line.startswith(("prefixdb: ", "  next: ")) for line in alone.stderr.splitlines()), "nothing of gRPC's"
+    wrong = CliRunner().invoke(main, ["doctor", *flags, *stranger])
     assert wrong.exit_code == 78
     assert "look at --tls-ca" in wrong.stdout
     assert CliRunner().invoke(main, ["doctor", *flags, "--tls-cert", str(given.cert)]).exit_code == 2
