@@ -162,13 +162,14 @@ class Sessions:
     def _verify(self, token: str) -> Admission:
         """Verify a token from scratch.
 
-        Which epoch the session depends on is known from the claims only. What counts is therefore looked at once more
-        after the epoch was read: a change after that is met at the next call.
+        Which epoch and record the session depends on is known from the claims only. What counts is therefore looked at
+        once more after both were read: a change after that is met at the next call.
         """
         claims = self._authority.verify(token)
+        record = self._registry.get(claims.namespace_id)
         epoch = self._authority.epoch_of(claims)
         self._authority.check_still_valid(claims)
-        return self._admission(claims, self._authority.session(claims), epoch)
+        return self._admission(claims, self._authority.session(claims), record, epoch)
 
     def _admit_anonymous(self) -> Admission:
         """Return the one admission of all calls that bring no entry."""
@@ -176,12 +177,13 @@ class Sessions:
             raise error(Reason.TOKEN_MISSING)
         if self._anonymous is None:
             session = self._authority.anonymous_session(self._anonymous_group)
-            self._anonymous = self._admission(None, session, self._authority.epoch_of(session))
+            record = self._registry.get(session.namespace_id)
+            self._anonymous = self._admission(None, session, record, self._authority.epoch_of(session))
         self.refresh(self._anonymous)
         return self._anonymous
 
-    def _admission(self, claims: Claims | None, session: Session, epoch: int) -> Admission:
-        record = self._registry.get(session.namespace_id)
+    @staticmethod
+    def _admission(claims: Claims | None, session: Session, record: NamespaceRecord | None, epoch: int) -> Admission:
         check_state(record, session, Access.READ)
         if record is None:  # As in ``refresh``.
             raise error(Reason.TOKEN_INVALID)

@@ -240,6 +240,24 @@ def test_a_revocation_while_a_session_is_made_is_met_at_the_next_call_at_the_lat
     assert scene.reason("service") is Reason.TOKEN_REVOKED
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rename_while_a_session_is_made_is_met_at_the_next_call_at_the_latest(scene, monkeypatch, first):
+    """What another issuer may make tokens for goes by the name that a namespace has now."""
+    honest = scene.authority.session
+    if not first:
+        scene.admit("foreign")
+        scene.authority.revoke_subject(7, "nobody")
+
+    def meanwhile(claims):
+        monkeypatch.setattr(scene.authority, "session", honest)
+        scene.world.registry.update(7, name="sold")
+        return honest(claims)
+
+    monkeypatch.setattr(scene.authority, "session", meanwhile)
+    reason_of(scene.admit, "foreign")
+    assert scene.reason("foreign") is Reason.TOKEN_INVALID
+
+
 def test_the_cache_is_bounded_and_forgets_the_least_recently_used(scene, monkeypatch):
     monkeypatch.setattr(sessions_module, "SESSIONS_CACHED_MAX", 2)
     for name in ("member", "service", "member", "minted"):
