@@ -115,7 +115,7 @@ def show(name: str) -> None:
     "--disable/--enable",
     "disabled",
     default=None,
-    help="Shut the member out and end its logins, or let it log in again.",
+    help="Shut the member out and end its logins, or let it log in again; service tokens of that name live on.",
 )
 @_PRIVILEGES
 @click.option("--no-privileges", is_flag=True, help="Hold no privilege.")

@@ -22,19 +22,20 @@ def notices(config: ServerConfig) -> tuple[Notice, ...]:
     """Return what should not be overlooked about a configuration; nothing for the usual one."""
     found = []
     local = is_local(config)
+    place = config.server.listen.removesuffix(":0")  # Which port that becomes is not known yet.
     if config.auth.anonymous != "off":
         who = "anybody on this machine" if local else "ANYBODY ON THE NETWORK"
         if config.tls.client_ca:
             who += " with a client certificate"
         text = (
-            f"Calls without a token are let in: {who} who reaches {config.server.listen} may "
+            f"Calls without a token are let in: {who} who reaches {place} may "
             f"{_MAY[config.auth.anonymous]} of the namespace default. To end this, remove auth.anonymous from the "
             "configuration, or say --anonymous off, and start again."
         )
         found.append(Notice(text, grave=not local))
     if not local and not config.tls.cert:
         text = (
-            f"Tokens, passwords and rows travel readable to {config.server.listen}, for the server was told to go "
+            f"Tokens, passwords and rows travel readable to {place}, for the server was told to go "
             "without TLS (server.insecure). To end this, set tls.cert and tls.key and start again."
         )
         found.append(Notice(text, grave=True))

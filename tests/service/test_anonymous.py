@@ -233,6 +233,7 @@ def test_the_operator_is_told_at_start_and_in_the_status(
         ({"auth.anonymous": "writer", "server.listen": "0.0.0.0:1", "server.insecure": True}, [True, True], "readable"),
         ({"server.listen": "0.0.0.0:1", "server.insecure": True}, [True], "readable"),
         ({"server.listen": "127.0.0.1:1", "server.insecure": True}, [], ""),
+        ({"auth.anonymous": "reader", "server.listen": "127.0.0.1:0"}, [False], "reaches 127.0.0.1 may"),
         ({}, [], ""),
     ],
 )
