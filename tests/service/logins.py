@@ -1,4 +1,4 @@
-"""What the tests of logins share: scenes over the wire, and short words for the calls."""
+"""What the tests of logins and administration share: scenes over the wire, and short words for the calls."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ read back as text.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +20,11 @@ from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.v1 import auth_pb2, maintenance_pb2
 from prefixdb.v1 import key_value_pb2 as kv
 from prefixdb.v1 import namespaces_pb2 as ns
+from tests.service.logins import audit_lines, play, refused
 from tests.support.clocks import HeldClock
-from tests.support.server import Caller, RunningServer, eventually, running
+from tests.support.server import Caller, RunningServer, eventually
 
 DAY = Duration(seconds=24 * 3600)
-Scenario = Callable[[RunningServer], Awaitable[None]]
-
-
-def play(tmp_path: Path, scenario: Scenario, **options: Any) -> None:
-    """Run a scenario against a fresh server."""
-
-    async def main() -> None:
-        async with running(tmp_path / "data", **options) as server:
-            await scenario(server)
-
-    asyncio.run(main())
-
-
-async def refused(call: Awaitable[Any], reason: Reason, field: str | None = None) -> None:
-    """Check that a call is refused with a reason, and names the field when it is one field's fault."""
-    with pytest.raises(PrefixdbError) as caught:
-        await call
-    assert caught.value.reason is reason, caught.value
-    assert caught.value.metadata.get("field") == field
-
-
-def audit_lines(server: RunningServer) -> list[dict[str, Any]]:
-    """Return the audit as objects."""
-    text = (server.app.config.data_dir / "audit.jsonl").read_text(encoding="ascii")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 async def create(caller: Caller, name: str, **fields: Any) -> ns.CreateNamespaceResponse:
