@@ -62,7 +62,7 @@ from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
 from prefixdb.service.throttle import Throttle
 from prefixdb.service.transfers import Arrivals, Replies
-from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, Workers
+from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, WAITING_MAX, Workers
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
@@ -202,7 +202,7 @@ class App:
         self.committer = store.new_committer()
         self.administration = Administration(self.audit, clock)
         self.hashing = Hashing()
-        self.workers = Workers(ADMINISTRATION_SHARE, "administration")
+        self.workers = Workers(ADMINISTRATION_SHARE, "administration", WAITING_MAX)
         self.readers = Workers(READING_SHARE, "reading")
         self.throttle = Throttle()
         self.gate = Gate(

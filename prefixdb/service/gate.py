@@ -31,7 +31,7 @@ from prefixdb.service.methods import GenericHandler, Handler, Method
 from prefixdb.service.ports import any_peer
 from prefixdb.service.public import GateParts, contain
 from prefixdb.service.sessions import Admission
-from prefixdb.service.transfers import CREDENTIALS_BYTES_MAX, SMALL_REPLY_BYTES
+from prefixdb.service.transfers import ADMINISTRATIVE_BYTES_MAX, CREDENTIALS_BYTES_MAX, SMALL_REPLY_BYTES
 
 _LOG = logging.getLogger("prefixdb.gate")
 
@@ -122,10 +122,7 @@ class Gate(GenericHandler):
             raw = work = None
             try:
                 raw = await self._arrivals.receive(context, public=True)
-                if len(raw) > CREDENTIALS_BYTES_MAX:
-                    message = f"The message has {len(raw)} bytes; the limit is {CREDENTIALS_BYTES_MAX}."
-                    sizes = {"size": str(len(raw)), "limit": str(CREDENTIALS_BYTES_MAX)}
-                    raise error(Reason.REQUEST_TOO_LARGE, message, metadata=sizes)
+                _check_size(len(raw), CREDENTIALS_BYTES_MAX)
                 work = method.implementation(visitor, parse(method.request_type, raw))
                 body: bytes = (await self._parts.administration.finish(work)).SerializeToString()
             except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - as above
@@ -156,6 +153,8 @@ class Gate(GenericHandler):
             try:
                 self._check(call)
                 raw = await self._arrivals.receive(context)
+                if method.administrative:
+                    _check_size(len(raw), ADMINISTRATIVE_BYTES_MAX)
                 call.refresh()
                 answer = method.implementation(call, parse(method.request_type, raw))
                 if inspect.iscoroutine(answer):
@@ -280,3 +279,9 @@ class Gate(GenericHandler):
         _LOG.critical("ALARM: isolation is broken; serving stopped", exc_info=failure, extra=facts)
         self._parts.streams.drain(self._closed)
         self._on_halt()
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        message = f"The message has {size} bytes; the limit is {limit}."
+        raise error(Reason.REQUEST_TOO_LARGE, message, metadata={"size": str(size), "limit": str(limit)})

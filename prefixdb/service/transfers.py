@@ -26,6 +26,10 @@ whoever announces sixteen megabytes holds them in our memory meanwhile."""
 CREDENTIALS_BYTES_MAX = 64 * 1024
 """Largest message of a call whose message is the proof. A name and a password of the longest kind are a fiftieth."""
 
+ADMINISTRATIVE_BYTES_MAX = 256 * 1024
+"""Largest message of an administrative call; the labels of a namespace, the most there can be, are half of it. Such a
+call goes on when its client has gone, so its message must not be worth keeping busy."""
+
 PUBLIC_ARRIVALS_MAX = 16
 """Calls without a token whose message is waited for; one more ends the one that waits longest. Each may have most of
 sixteen megabytes in our memory by then. An honest message comes with its headers and waits for a moment only."""

@@ -14,11 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from prefixdb.errors import Reason, error
+
 THREADS_MAX = 32
 """Threads of one pool; they are made when they are needed."""
 
 ADMINISTRATION_SHARE = 2
 """Threads of one namespace for members, groups, tokens and logins. Its changes happen one at a time anyway."""
+
+WAITING_MAX = 1_024
+"""Administrative calls of one namespace that may wait for its threads. They are finished when their clients have gone,
+so without a bound whoever calls and leaves could pile them up."""
+
+RETRY_MS = 1_000
+"""When to come again beyond it."""
 
 READING_SHARE = 4
 """Threads of one namespace for large BatchGets, which wait for the disk."""
@@ -40,10 +49,12 @@ class Workers:
     Args:
         share: threads of one namespace.
         name: of the threads.
+        waiting_max: calls of one namespace that may wait; None for calls that end with their clients.
     """
 
-    def __init__(self, share: int, name: str) -> None:
+    def __init__(self, share: int, name: str, waiting_max: int | None = None) -> None:
         self._share = share
+        self._waiting_max = waiting_max
         self._executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=name)
         self._shares: dict[int, _Share] = {}
 
@@ -52,7 +63,13 @@ class Workers:
 
         Whoever stops waiting does not stop the function, and the thread stays the namespace's until it returns:
         otherwise calls that are cancelled at once would take all of them.
+
+        Raises:
+            ResourceExhaustedError: RATE_LIMITED, too many of the namespace's calls wait.
         """
+        waits = self._shares.get(namespace_id)
+        if self._waiting_max is not None and waits and waits.wanted >= self._share + self._waiting_max:
+            raise error(Reason.RATE_LIMITED, "Too many calls of the namespace wait.", retry_after_ms=RETRY_MS)
         share = self._shares.setdefault(namespace_id, _Share(asyncio.Semaphore(self._share)))
         share.wanted += 1
         try:

@@ -17,8 +17,10 @@ import grpc
 import pytest
 
 from prefixdb import limits
+from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import MIB
-from prefixdb.v1 import auth_pb2, key_value_pb2
+from prefixdb.service import transfers
+from prefixdb.v1 import auth_pb2, key_value_pb2, members_pb2
 from tests.support.server import running, subprocess_server
 
 LARGE = limits.REQUEST_BYTES_MAX - 1000
@@ -39,6 +41,7 @@ def uncollected() -> Iterator[None]:
 REFUSED = {
     "Auth/Login": auth_pb2.LoginRequest(user="x" * LARGE),
     "Auth/Refresh": auth_pb2.RefreshRequest(refresh_token="x" * LARGE),
+    "Members/CreateMember": members_pb2.CreateMemberRequest(name="max", password="x" * LARGE),
     "KeyValue/Put": key_value_pb2.PutRequest(value=b"x" * LARGE),
     "KeyValue/BatchGet": key_value_pb2.BatchGetRequest(keys=[b"x" * LARGE]),
     "KeyValue/Scan": key_value_pb2.ScanRequest(range=key_value_pb2.KeyRange(prefix=b"x" * LARGE)),
@@ -79,6 +82,32 @@ def test_a_message_that_was_refused_is_not_kept(tmp_path: Path, uncollected: Non
                 assert held < 2 * LARGE, f"{held / MIB:.0f} MiB are held"
 
     asyncio.run(main())
+
+
+def test_an_administrative_message_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    """The call goes on when its client has gone: sixteen megabytes would be kept for as long as it waits."""
+
+    async def main() -> None:
+        async with running(tmp_path / "data") as server:
+            boss = server.guardian
+            for size, reason in ((transfers.ADMINISTRATIVE_BYTES_MAX, Reason.REQUEST_TOO_LARGE), (10, None)):
+                request = members_pb2.CreateGroupRequest(name="team")
+                request.MergeFromString(b"\xfa\x07" + _varint(size) + b"x" * size)  # A field that nobody knows.
+                try:
+                    await boss.call(boss.members.CreateGroup, request)
+                    assert reason is None
+                except PrefixdbError as refusal:
+                    assert refusal.reason is reason
+
+    asyncio.run(main())
+
+
+def _varint(number: int) -> bytes:
+    encoded = b""
+    while number > 127:
+        encoded += bytes([number & 127 | 128])
+        number >>= 7
+    return encoded + bytes([number])
 
 
 def test_large_messages_of_nobody_cost_bounded_memory(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from prefixdb.catalog.entities import Guardian
+from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.service.workers import ADMINISTRATION_SHARE, THREADS_MAX, Workers
 from prefixdb.v1 import auth_pb2, key_value_pb2, members_pb2, namespaces_pb2
 from tests.support.server import RunningServer, eventually, running
@@ -70,6 +71,23 @@ def test_whoever_goes_away_does_not_make_room_for_more(work: Work) -> None:
         work.go.set()
         await eventually(lambda: not workers._shares, "all is given back")
         assert work.done == 2
+        workers.close()
+
+    asyncio.run(main())
+
+
+def test_only_so_many_of_a_namespace_wait_and_others_are_let_in(work: Work) -> None:
+    async def main() -> None:
+        workers = Workers(2, "test", 3)
+        tasks = [asyncio.create_task(workers.run(1, work)) for _ in range(5)]
+        await eventually(lambda: work.inside == 2, "its share works")
+        with pytest.raises(PrefixdbError) as caught:
+            await workers.run(1, work)
+        assert caught.value.reason is Reason.RATE_LIMITED and caught.value.retry_after_ms
+        assert await workers.run(2, lambda: "done") == "done"
+        work.go.set()
+        await asyncio.gather(*tasks)
+        await workers.run(1, work)
         workers.close()
 
     asyncio.run(main())
