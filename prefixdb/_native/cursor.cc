@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "slices.h"
 #include "value_codec.h"
 
 namespace prefixdb {
@@ -12,8 +13,6 @@ namespace {
 constexpr auto kFetchTimeMax = std::chrono::milliseconds(10);
 constexpr uint64_t kLookAtTimeEvery = 128;  // Rows.
 constexpr uint64_t kCountAtOnce = 4096;     // Rows between two chances for Close.
-
-std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 }  // namespace
 

@@ -467,7 +467,6 @@ void AddEngine(py::module_& module) {
     const auto text = self.store().failure();
     return text ? AsText(*text) : py::none();
   });
-  engine.def("resume", [](Engine& self) { Run([&] { return self.store().Resume(); }); });
   AddBans(engine);
   AddSpace(engine);
   engine.def("cancel_background", [](Engine& self) {

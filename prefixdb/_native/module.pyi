@@ -91,9 +91,10 @@ class Engine:
         """Write one stored value, synced: the first row of a new directory."""
     def unflushed_range_deletes(self) -> int: ...
     def failure(self) -> str | None:
-        """The status text of the first error since which writes are refused, one of a background flush included."""
-    def resume(self) -> None:
-        """Raise EngineError while writes are refused: only a reopening helps; write_health.h says why."""
+        """The status text of the first error since which writes are refused, one of a background flush included.
+
+        Only a reopening helps; write_health.h says why.
+        """
 
     # Bans and expiry.
     def publish_bans(self, namespace_ids: Sequence[int]) -> None: ...

@@ -2,13 +2,11 @@
 
 #include <utility>
 
+#include "slices.h"
+
 namespace prefixdb {
 
 namespace {
-
-rocksdb::Slice AsSlice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
-
-std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 bool Holds(const Condition& condition, const StoredValue* row) {
   switch (condition.kind) {

@@ -7,16 +7,11 @@
 #include <utility>
 
 #include "info_log.h"
+#include "slices.h"
 
 namespace prefixdb {
 
-namespace {
-
-rocksdb::Slice AsSlice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
-
-std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
-
-}  // namespace
+namespace {}  // namespace
 
 Outcome Store::Open(const std::string& path, const OpenOptions& options, std::shared_ptr<Store>* store,
                     rocksdb::Env* env) {
@@ -177,15 +172,6 @@ Outcome Store::PutRaw(std::string_view key, std::string_view value) {
     options.no_slowdown = true;
     return Outcome::Of(db_->Put(options, AsSlice(key), AsSlice(value)));
   });
-}
-
-Outcome Store::Resume() {
-  const Use use = Enter();
-  if (!use) return Refusal();
-  Outcome refused = RefuseReadOnly();
-  if (!refused.ok()) return refused;
-  const auto failed = health_->failure();
-  return failed ? Outcome{Fault::kEngine, false, *failed} : Outcome{};
 }
 
 // --- life

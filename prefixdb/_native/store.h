@@ -79,10 +79,9 @@ class Store {
   // Writes one stored value, synced.
   Outcome PutRaw(std::string_view key, std::string_view value);
   uint64_t unflushed_range_deletes() const noexcept { return range_deletes_->value(); }
-  // Text of the first error since which writes are refused; see write_health.h.
+  // Text of the first error since which writes are refused; see write_health.h. None is recovered from in place: close
+  // and open again.
   std::optional<std::string> failure() const { return health_->failure(); }
-  // Ok when writes are possible. No error that stopped them is recovered from in place: close and open again.
-  Outcome Resume();
 
   // --- bans
   Shared& shared() noexcept { return shared_; }

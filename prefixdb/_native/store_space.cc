@@ -13,6 +13,7 @@
 
 #include "key_codec.h"
 #include "planner.h"
+#include "slices.h"
 #include "store.h"
 
 namespace prefixdb {
@@ -20,8 +21,6 @@ namespace prefixdb {
 namespace {
 
 constexpr auto kPollEvery = std::chrono::milliseconds(50);
-
-std::string_view AsView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 bool Inside(const rocksdb::LiveFileMetaData& file, const std::pair<std::string, std::string>& span) {
   return span.first <= file.smallestkey && file.largestkey < span.second;

@@ -441,7 +441,6 @@ TEST_CASE("a read-only opening writes nothing and refuses what would") {
   CHECK(!reader->DeleteFiles({*NamespaceSpan(5)}, &bytes).ok());
   CHECK(!reader->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished).ok());
   CHECK(!reader->Flush().ok());
-  CHECK(!reader->Resume().ok());
   reader->Close();
   CHECK(Listing(store.path()) == before);
 }
