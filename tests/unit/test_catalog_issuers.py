@@ -163,6 +163,7 @@ def without_end(text: bytes) -> bytes:
         (key_set({**published(OTHER, use="enc"), "d": "AA"}), "private key"),
         (key_set({"kty": "what", "p": ""}), "private key"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "set",  # Keys are drawn anew in each process.
 )
 def test_a_set_that_is_malformed_or_dangerous_is_refused_as_a_whole_and_says_why(content, why):
     with pytest.raises(KeySetError, match=why) as caught:
