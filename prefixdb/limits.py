@@ -158,6 +158,12 @@ GRANTS_PER_MEMBER_MAX = 1_000
 LOGINS_PER_MEMBER_MAX = 64
 """Logins of one member that are open at once; the next one ends the oldest."""
 
+ACTS_AT_ONCE_MAX = 20_000
+"""Audited acts that the people of one namespace may do at once, cluster guardians apart: a tenant's whole staff."""
+
+ACTS_PER_MINUTE_MAX = 120
+"""Audited acts of theirs after that. Each is two lines for ever: without a bound one tenant fills everybody's disk."""
+
 PASSWORD_CHARS_MIN = 8
 """Shortest password accepted when one is set."""
 

@@ -1,18 +1,24 @@
-"""What administrative calls share: the audit around an act, the audit of refusals, and finishing what was begun."""
+"""What administrative calls share: the audit around an act, the audit of refusals, and finishing what was begun.
+
+Lines of the audit are for ever, on everybody's disk. So the people of a namespace may cause so many and no more: acts
+beyond that have to wait, refusals beyond that are counted instead of written.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefixdb.catalog.entities import DEFAULT_NAMESPACE_NAME, NamespaceRecord
+from prefixdb import limits
+from prefixdb.catalog.entities import DEFAULT_NAMESPACE_NAME, Guardian, NamespaceRecord
 from prefixdb.catalog.policy import Session
 from prefixdb.clock import Clock
-from prefixdb.errors import Code, PrefixdbError, Reason
+from prefixdb.errors import Code, PrefixdbError, Reason, error
 from prefixdb.service.calls import Call, Visitor
 from prefixdb.service.ports import RESULT_OK, RESULT_STARTED, AuditEntry, AuditLog
 
@@ -40,9 +46,26 @@ class Act:
 
 @dataclass(slots=True)
 class _Bucket:
-    tokens: float = REFUSALS_BURST
-    filled_at_ms: int = 0
+    """Lines that may still be caused; ``suppressed`` counts those that were not written."""
+
+    size: float
+    per_s: float
+    lines: float
+    filled_at_ms: int
     suppressed: int = 0
+
+    def take(self, now_ms: int) -> bool:
+        """Take one line if there is one."""
+        self.lines = min(self.size, self.lines + max(0, now_ms - self.filled_at_ms) * self.per_s / 1000)
+        self.filled_at_ms = now_ms
+        if self.lines < 1:
+            return False
+        self.lines -= 1
+        return True
+
+    def wait_ms(self) -> int:
+        """Return when there will be one again."""
+        return math.ceil((1 - self.lines) / self.per_s * 1000)
 
 
 class Administration:
@@ -50,22 +73,25 @@ class Administration:
 
     Args:
         audit: where lines go.
-        clock: for the limit of refusals.
+        clock: for the limits of acts and refusals.
     """
 
     def __init__(self, audit: AuditLog, clock: Clock) -> None:
         self._audit = audit
         self._clock = clock
         self._running: set[asyncio.Task[Any]] = set()
-        self._buckets: dict[int, _Bucket] = {}
+        self._refusals: dict[int, _Bucket] = {}
+        self._acts: dict[int, _Bucket] = {}
 
     @contextlib.asynccontextmanager
     async def act(self, call: Call, target: str) -> AsyncIterator[Act]:
         """Write down that the act begins, let it happen, write down what became of it.
 
         Raises:
+            ResourceExhaustedError: RATE_LIMITED before the act, the namespace's people have done too many.
             UnavailableError: AUDIT_UNAVAILABLE before the act when the audit cannot be written; it is then not done.
         """
+        self._pace(call.session)
         act = Act(target)
         entry = replace(_entry(call.session, call.record), method=call.method.path, target=target)
         entry = replace(entry, peer=call.peer, request_id=call.request_id)
@@ -108,7 +134,8 @@ class Administration:
         await self._record_outcome(entry)
 
     async def done(self, call: Call, target: str) -> None:
-        """As ``note``, for a call that changes nothing and gives something away."""
+        """As ``note``, for a call that changes nothing and gives something away; paced as ``act``."""
+        self._pace(call.session)
         entry = replace(_entry(call.session, call.record), method=call.method.path, target=target, result=RESULT_OK)
         await self.note(replace(entry, peer=call.peer, request_id=call.request_id))
 
@@ -130,6 +157,19 @@ class Administration:
         while self._running:
             await asyncio.wait(self._running)
 
+    def _pace(self, session: Session) -> None:
+        """Count an act of the caller's namespace. Cluster guardians are trusted with the disk they look after."""
+        if session.guardian is Guardian.CLUSTER:
+            return
+        now_ms = self._clock.now_ms()
+        bucket = self._acts.get(session.home_id)
+        if bucket is None:
+            most = limits.ACTS_AT_ONCE_MAX
+            bucket = self._acts[session.home_id] = _Bucket(most, limits.ACTS_PER_MINUTE_MAX / 60, most, now_ms)
+        if not bucket.take(now_ms):
+            message = "The namespace's people have done more administrative acts than the audit may grow by; wait."
+            raise error(Reason.RATE_LIMITED, message, retry_after_ms=bucket.wait_ms())
+
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
@@ -143,14 +183,13 @@ class Administration:
             _LOG.exception("outcome of an act could not be audited", extra={"request_id": entry.request_id})
 
     async def _record_refusal(self, entry: AuditEntry, bucket_of: int) -> None:
-        bucket = self._buckets.setdefault(bucket_of, _Bucket(filled_at_ms=self._clock.now_ms()))
         now_ms = self._clock.now_ms()
-        bucket.tokens = min(REFUSALS_BURST, bucket.tokens + (now_ms - bucket.filled_at_ms) * REFUSALS_PER_S / 1000)
-        bucket.filled_at_ms = now_ms
-        if bucket.tokens < 1:
+        bucket = self._refusals.get(bucket_of)
+        if bucket is None:
+            bucket = self._refusals[bucket_of] = _Bucket(REFUSALS_BURST, REFUSALS_PER_S, REFUSALS_BURST, now_ms)
+        if not bucket.take(now_ms):
             bucket.suppressed += 1
             return
-        bucket.tokens -= 1
         if bucket.suppressed:
             left_out = f"{bucket.suppressed} refusals before this one were not written"
             entry = replace(entry, target=f"{entry.target}; {left_out}" if entry.target else left_out)

@@ -27,6 +27,14 @@ from tests.support.server import Caller, RunningServer, eventually
 DAY = Duration(seconds=24 * 3600)
 
 
+async def issue(caller: Caller, **fields: Any) -> auth_pb2.IssueTokenResponse:
+    """Issue a service token over the wire."""
+    answer: auth_pb2.IssueTokenResponse = await caller.call(
+        caller.auth.IssueToken, auth_pb2.IssueTokenRequest(**fields)
+    )
+    return answer
+
+
 async def create(caller: Caller, name: str, **fields: Any) -> ns.CreateNamespaceResponse:
     """Create a namespace over the wire."""
     answer: ns.CreateNamespaceResponse = await caller.call(
@@ -221,12 +229,6 @@ def test_tokens_are_issued_listed_and_revoked_within_policy(tmp_path: Path) -> N
     async def scenario(server: RunningServer) -> None:
         boss, acme = server.guardian, server.create("acme")
         guardian = server.caller(acme, guardian=Guardian.NAMESPACE, subject="boss")
-
-        async def issue(caller: Caller, **fields: Any) -> auth_pb2.IssueTokenResponse:
-            answer: auth_pb2.IssueTokenResponse = await caller.call(
-                caller.auth.IssueToken, auth_pb2.IssueTokenRequest(**fields)
-            )
-            return answer
 
         async def revoke(caller: Caller, **fields: Any) -> None:
             await caller.call(caller.auth.RevokeTokens, auth_pb2.RevokeTokensRequest(**fields))
@@ -434,3 +436,33 @@ def test_a_foreign_row_stops_serving_with_an_alarm(
         assert not server.app.serving
 
     play(tmp_path, scenario)
+
+
+def test_a_tenants_acts_are_paced_and_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ACTS_AT_ONCE_MAX", 3)
+    clock = HeldClock()
+
+    async def scenario(server: RunningServer) -> None:
+        boss = server.caller(server.create("acme"), guardian=Guardian.NAMESPACE)
+        neighbour = server.caller(server.create("globex"), guardian=Guardian.NAMESPACE)
+        await server.guardian.call(  # Not an act of acme's people, and not paced.
+            server.guardian.namespaces.UpdateNamespace,
+            ns.UpdateNamespaceRequest(
+                namespace=ns.NamespaceRef(name="acme"), labels={"a": "b"}, update_mask=FieldMask(paths=["labels"])
+            ),
+        )
+        for _ in range(2):
+            await issue(boss, subject="app", groups=["readers"])
+        await refused(issue(boss, subject="app", groups=["nobody"]), Reason.GROUP_NOT_FOUND)  # An act that failed.
+        lines = len(audit_lines(server))
+        late = await refused(issue(boss, subject="app", groups=["readers"]), Reason.RATE_LIMITED)
+        assert late.retry_after_ms == 60_000 // limits.ACTS_PER_MINUTE_MAX
+        assert len(audit_lines(server)) == lines
+        await issue(neighbour, subject="app", groups=["readers"])
+        for number in range(5):
+            await create(server.guardian, f"more{number}")
+        clock.advance(late.retry_after_ms)
+        await issue(boss, subject="app", groups=["readers"])
+        await refused(issue(boss, subject="app", groups=["readers"]), Reason.RATE_LIMITED)
+
+    play(tmp_path, scenario, clock=clock)
