@@ -10,7 +10,7 @@ ARGS ?=
 CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h tests/native/*.cc tests/native/*.h)
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: ## make or renew the virtual environment in .venv
 	@tools/setup_env.sh
