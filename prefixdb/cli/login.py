@@ -54,7 +54,7 @@ def login(user: str | None, home: int | str | None, password_file: str | None) -
     neither                              a member of the default namespace, landing in its main namespace
 
     The profile is the one of --profile, the current one, or 'default'; it is made if need be. Its tokens renew
-    themselves for as long as it is used once in seven days. Without options the last login of the profile is repeated.
+    themselves for as long as it is used once in seven days. Without options the login the profile has is repeated.
     """
     settings = load_settings(make_profile=True)
     before = load_profiles().profiles.get(settings.profile, Profile())
