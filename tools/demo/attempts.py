@@ -46,7 +46,7 @@ def reach_across(endpoint: str, thief: Party, victim: Party, secret_key: str) ->
         ]
         namespaces, tokens = guardian.guardian.namespaces, guardian.guardian.tokens
         outcomes += [
-            _refused("guardian: list all namespaces", "NOT_PERMITTED", lambda: list(namespaces.list())),
+            _sees_only("guardian: list all namespaces", thief.id, [found.id for found in namespaces.list()]),
             _refused("guardian: look at the other by number", "NOT_PERMITTED", lambda: namespaces.get(victim.id)),
             _refused("guardian: look at a number never used", "NOT_PERMITTED", lambda: namespaces.get(victim.id ^ 1)),
             _refused(
@@ -77,6 +77,11 @@ def refusal_of(call: Callable[[], object]) -> str:
 def _empty(attempt: str, call: Callable[[], object]) -> Outcome:
     found = call()
     return Outcome(attempt, "something was found" if found else "nothing there", not found)
+
+
+def _sees_only(attempt: str, own: int, found: list[int]) -> Outcome:
+    others = len(set(found) - {own})
+    return Outcome(attempt, f"{others} others were shown" if others else "its own, no other", found == [own])
 
 
 def _refused(attempt: str, reason: str, call: Callable[[], object]) -> Outcome:
