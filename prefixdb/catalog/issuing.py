@@ -21,6 +21,7 @@ from prefixdb.catalog.names import check_group_names, check_subject
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import IssueLimits, Session
 from prefixdb.catalog.revocation import Revocations
+from prefixdb.catalog.room import count_rows
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -168,12 +169,8 @@ class ServiceTokens:
         Tokens revoked by jti stay until they expire: each still needs its tombstone.
         """
         limit = limits.SERVICE_TOKENS_PER_NAMESPACE_MAX
-        cursor = self._store.open_cursor(system_span(namespace_id, Tag.SERVICE_TOKEN), keys_only=True)
-        try:
-            if cursor.count(limit) < limit:
-                return
-        finally:
-            cursor.close()
+        if count_rows(self._store, system_span(namespace_id, Tag.SERVICE_TOKEN), limit) < limit:
+            return
         dead = self._dead_rows(namespace_id)
         if not dead or not commit_guarded(self._store, self._registry, namespace_id, dead).applied:
             raise error(

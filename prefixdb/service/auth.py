@@ -19,6 +19,7 @@ from prefixdb.service.messages import (
     decode_page_token,
     encode_page_token,
     find_namespace,
+    known,
     page_size,
     rule_message,
     service_token_message,
@@ -95,7 +96,7 @@ class Auth:
         session = call.session
         record = self._named_or_own(call, request.namespace if request.HasField("namespace") else None)
         check_issue(session, record.id if record else None, guardian)
-        target = _known(record)
+        target = known(record)
         asked = TokenRequest(target.id, subject, groups, guardian, ttl_s)
         what = f"token for {subject} in namespace {target.id} {target.name}"
         async with self._administration.act(call, what) as act:
@@ -180,13 +181,7 @@ class Auth:
         """Return the namespace a request means, when the caller may look after its tokens."""
         found = self._named_or_own(call, ref)
         check_target(call.session, call.method.capability, found.id if found else None)
-        return _known(found)
-
-
-def _known(record: NamespaceRecord | None) -> NamespaceRecord:
-    if record is None:  # ``check_target`` refuses None; should it ever not, nothing is found.
-        raise error(Reason.NAMESPACE_NOT_FOUND)
-    return record
+        return known(found)
 
 
 def _jti_of(position: bytes) -> str:

@@ -137,6 +137,17 @@ def glimpse_message(record: NamespaceRecord) -> namespaces_pb2.Namespace:
     )
 
 
+def known(record: NamespaceRecord | None) -> NamespaceRecord:
+    """Return a namespace that policy has let through.
+
+    Raises:
+        NotFoundError: NAMESPACE_NOT_FOUND. Policy refuses None; should it ever not, nothing is found.
+    """
+    if record is None:
+        raise error(Reason.NAMESPACE_NOT_FOUND)
+    return record
+
+
 def namespace_message(record: NamespaceRecord, ban: Ban | None) -> namespaces_pb2.Namespace:
     """Return a namespace as a message; ``ban`` is its ban when it has one."""
     message = namespaces_pb2.Namespace(

@@ -26,7 +26,6 @@ from prefixdb.catalog.passwords import check_new_password
 from prefixdb.catalog.policy import Session, check_target, may_switch, sees_every_namespace
 from prefixdb.catalog.tokens import TokenAuthority
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
 from prefixdb.keycodec import namespace_span
 from prefixdb.limits import BAN_GRACE_MS_MAX, GRANTS_PER_MEMBER_MAX, NAMESPACE_ID_MAX
 from prefixdb.service.administration import Administration
@@ -41,6 +40,7 @@ from prefixdb.service.messages import (
     encode_page_token,
     find_namespace,
     glimpse_message,
+    known,
     namespace_message,
     page_size,
     reclaim_message,
@@ -139,7 +139,7 @@ class Namespaces:
         if request.HasField("namespace"):
             found = find_namespace(self._registry, request.namespace)
         check_target(call.session, call.method.capability, found.id if found else None)
-        record = _known(found)
+        record = known(found)
         message = self._message(record)
         size = await self._workers.run(call.session.home_id, lambda: self._size(record.id))
         message.approximate_bytes, message.approximate_rows = size.bytes, size.rows
@@ -279,13 +279,7 @@ class Namespaces:
         """Return the namespace a request names, when the caller may act on it."""
         found = find_namespace(self._registry, ref)
         check_target(call.session, call.method.capability, found.id if found else None)
-        return _known(found)
+        return known(found)
 
     def _message(self, record: NamespaceRecord) -> pb.Namespace:
         return namespace_message(record, self._registry.ban_of(record.id))
-
-
-def _known(record: NamespaceRecord | None) -> NamespaceRecord:
-    if record is None:  # ``check_target`` refuses None; should it ever not, nothing is found.
-        raise error(Reason.NAMESPACE_NOT_FOUND)
-    return record
