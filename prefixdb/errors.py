@@ -272,3 +272,8 @@ def error(
 ) -> PrefixdbError:
     """Return the exception of the class that ``reason`` fixes."""
     return reason.value.error(reason, message, metadata=metadata, retry_after_ms=retry_after_ms)
+
+
+def bad_field(field: str, what: str) -> PrefixdbError:
+    """Return BAD_FIELD that names the field; ``what`` is the rest of its sentence, for example "must be true."."""
+    return error(Reason.BAD_FIELD, f"{field} {what}", metadata={"field": field})

@@ -40,7 +40,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import GUARDIANS_GROUP
 from prefixdb.catalog.room import count_rows, full
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.keycodec import RowKey
 from prefixdb.store.base import Delete, Exists, Mutation, Row, Store
 
@@ -194,7 +194,7 @@ def _issue_of(target: NamespaceRecord | None) -> NamespaceIssue | None:
     if target is None:
         return None
     if target.id == DEFAULT_NAMESPACE_ID:
-        raise _bad("namespace", "must not be namespace 0: its members are at home there.")
+        raise bad_field("namespace", "must not be namespace 0: its members are at home there.")
     if not target.state.is_live:
         raise error(Reason.NAMESPACE_STATE, "The namespace was dropped.", metadata={"state": target.state.name})
     return NamespaceIssue(target.id, target.incarnation)
@@ -203,13 +203,9 @@ def _issue_of(target: NamespaceRecord | None) -> NamespaceIssue | None:
 def _check_groups(effect: GrantEffect, groups: Sequence[str]) -> tuple[str, ...]:
     checked = check_group_names(groups)
     if effect is GrantEffect.DENY and checked:
-        raise _bad("groups", "must be empty with DENY.")
+        raise bad_field("groups", "must be empty with DENY.")
     if effect is GrantEffect.ALLOW and not checked:
-        raise _bad("groups", f"must name 1 to {limits.TOKEN_GROUPS_MAX} groups with ALLOW.")
+        raise bad_field("groups", f"must name 1 to {limits.TOKEN_GROUPS_MAX} groups with ALLOW.")
     if GUARDIANS_GROUP in checked:
-        raise _bad("groups", f"must not name {GUARDIANS_GROUP}: a guest is never a guardian.")
+        raise bad_field("groups", f"must not name {GUARDIANS_GROUP}: a guest is never a guardian.")
     return checked
-
-
-def _bad(field: str, what: str) -> PrefixdbError:
-    return error(Reason.BAD_FIELD, f"{field} {what}", metadata={"field": field})

@@ -24,7 +24,7 @@ from prefixdb.catalog.policy import BUILTIN_GROUP_NAMES
 from prefixdb.catalog.room import Room
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.keycodec import system_span
 from prefixdb.store.base import Absent, Delete, Mutation, Put, Row, Store, VersionIs
 
@@ -134,17 +134,17 @@ class Groups:
 def check_rules(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """Return the rules of a group, each once and in their order, else raise InvalidArgumentError BAD_FIELD (rules)."""
     if len(rules) > limits.GROUP_RULES_MAX:
-        raise _bad_rules(f"may be at most {limits.GROUP_RULES_MAX}.")
+        raise bad_field("rules", f"may be at most {limits.GROUP_RULES_MAX}.")
     for rule in rules:
         if rule.database is not None and not 0 <= rule.database <= limits.DATABASE_MAX:
-            raise _bad_rules(f"need a database between 0 and {limits.DATABASE_MAX}, or none.")
+            raise bad_field("rules", f"need a database between 0 and {limits.DATABASE_MAX}, or none.")
         if len(rule.prefix) > limits.KEY_BYTES_MAX:
-            raise _bad_rules(f"need prefixes of at most {limits.KEY_BYTES_MAX} bytes.")
+            raise bad_field("rules", f"need prefixes of at most {limits.KEY_BYTES_MAX} bytes.")
         if not (rule.read or rule.write):
-            raise _bad_rules("must permit reading, writing or both.")
+            raise bad_field("rules", "must permit reading, writing or both.")
     distinct = tuple(dict.fromkeys(rules))
     if sum(len(rule.prefix) for rule in distinct) > limits.GROUP_PREFIX_BYTES_MAX:
-        raise _bad_rules(f"may have prefixes of {limits.GROUP_PREFIX_BYTES_MAX} bytes together.")
+        raise bad_field("rules", f"may have prefixes of {limits.GROUP_PREFIX_BYTES_MAX} bytes together.")
     return distinct
 
 
@@ -156,7 +156,3 @@ def _changeable(name: str) -> str:
     if name in BUILTIN_GROUP_NAMES:
         raise error(Reason.GROUP_BUILT_IN)
     return name
-
-
-def _bad_rules(what: str) -> PrefixdbError:
-    return error(Reason.BAD_FIELD, f"rules {what}", metadata={"field": "rules"})

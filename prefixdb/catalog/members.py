@@ -31,7 +31,7 @@ from prefixdb.catalog.policy import GUARDIANS_GROUP
 from prefixdb.catalog.room import Room
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.keycodec import system_span
 from prefixdb.store.base import Absent, Condition, Delete, Exists, Mutation, Put, Store, VersionIs
 
@@ -303,7 +303,7 @@ class Members:
         if main is None:
             return None
         if namespace_id != DEFAULT_NAMESPACE_ID:
-            raise _bad("main_namespace", "is for members of namespace 0.")
+            raise bad_field("main_namespace", "is for members of namespace 0.")
         if main.namespace_id == DEFAULT_NAMESPACE_ID:
             return None
         record = self._registry.get(main.namespace_id)
@@ -369,11 +369,7 @@ def _unchanged(namespace_id: int, record: MemberRecord) -> VersionIs:
 
 def _check_privileges(namespace_id: int, privileges: Sequence[Privilege]) -> tuple[Privilege, ...]:
     if privileges and namespace_id != DEFAULT_NAMESPACE_ID:
-        raise _bad("privileges", "are for members of namespace 0.")
+        raise bad_field("privileges", "are for members of namespace 0.")
     if len(set(privileges)) != len(privileges):
-        raise _bad("privileges", "must be different.")
+        raise bad_field("privileges", "must be different.")
     return tuple(sorted(Privilege(privilege) for privilege in privileges))
-
-
-def _bad(field: str, what: str) -> PrefixdbError:
-    return error(Reason.BAD_FIELD, f"{field} {what}", metadata={"field": field})

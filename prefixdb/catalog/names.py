@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from prefixdb import limits
-from prefixdb.errors import Reason, error
+from prefixdb.errors import Reason, bad_field, error
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*", re.ASCII)
@@ -52,39 +52,35 @@ def check_member_name(text: str) -> str:
 def check_subject(text: str) -> str:
     """Return ``text`` when it may be a token's subject, else raise InvalidArgumentError BAD_FIELD (subject)."""
     if not is_subject(text):
-        raise _bad_field("subject", f"must have 1 to {limits.NAME_CHARS_MAX} printable characters.")
+        raise bad_field("subject", f"must have 1 to {limits.NAME_CHARS_MAX} printable characters.")
     return text
 
 
 def check_group_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the group names in their order, else raise InvalidArgumentError BAD_FIELD (groups)."""
     if len(names) > limits.TOKEN_GROUPS_MAX:
-        raise _bad_field("groups", f"may name at most {limits.TOKEN_GROUPS_MAX} groups.")
+        raise bad_field("groups", f"may name at most {limits.TOKEN_GROUPS_MAX} groups.")
     if len(set(names)) != len(names) or not all(is_name(name) for name in names):
-        raise _bad_field("groups", "must be different well-formed names.")
+        raise bad_field("groups", "must be different well-formed names.")
     return tuple(names)
 
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of ``labels``, else raise InvalidArgumentError BAD_FIELD (labels)."""
     if len(labels) > limits.LABELS_MAX:
-        raise _bad_field("labels", f"may have at most {limits.LABELS_MAX} entries.")
+        raise bad_field("labels", f"may have at most {limits.LABELS_MAX} entries.")
     for key, value in labels.items():
         if not 0 < len(key) <= limits.LABEL_CHARS_MAX or len(value) > limits.LABEL_CHARS_MAX:
-            raise _bad_field("labels", f"need keys of 1 to {limits.LABEL_CHARS_MAX} characters and values of as many.")
+            raise bad_field("labels", f"need keys of 1 to {limits.LABEL_CHARS_MAX} characters and values of as many.")
         if not key.isprintable() or not value.isprintable():
-            raise _bad_field("labels", "must be printable.")
+            raise bad_field("labels", "must be printable.")
     return dict(labels)
 
 
 def check_reason(text: str) -> str:
     """Return ``text`` when it may be the reason of a ban or suspension, else raise BAD_FIELD (reason)."""
     if len(text) > limits.BAN_REASON_CHARS_MAX:
-        raise _bad_field("reason", f"may have at most {limits.BAN_REASON_CHARS_MAX} characters.")
+        raise bad_field("reason", f"may have at most {limits.BAN_REASON_CHARS_MAX} characters.")
     if not text.isprintable():
-        raise _bad_field("reason", "must be one line of printable characters.")
+        raise bad_field("reason", "must be one line of printable characters.")
     return text
-
-
-def _bad_field(field: str, what: str) -> Exception:
-    return error(Reason.BAD_FIELD, f"{field} {what}", metadata={"field": field})

@@ -16,7 +16,7 @@ from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
 from prefixdb import limits
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 
 __all__ = ["DUMMY_HASH", "check_new_password", "hash_password", "needs_rehash", "verify_password"]
 
@@ -107,7 +107,7 @@ def check_new_password(text: str) -> str:
     Only length is asked for: rules about characters make passwords worse (NIST SP 800-63B, 5.1.1.2).
     """
     if len(unicodedata.normalize("NFC", text)) < limits.PASSWORD_CHARS_MIN:
-        raise _bad(f"must have at least {limits.PASSWORD_CHARS_MIN} characters.")
+        raise bad_field("password", f"must have at least {limits.PASSWORD_CHARS_MIN} characters.")
     _bytes_of(text)
     return text
 
@@ -116,9 +116,9 @@ def _bytes_of(text: str) -> bytes:
     try:
         composed = unicodedata.normalize("NFC", text).encode() if len(text) <= limits.PASSWORD_BYTES_MAX else None
     except UnicodeEncodeError:
-        raise _bad("must be text.") from None
+        raise bad_field("password", "must be text.") from None
     if composed is None or len(composed) > limits.PASSWORD_BYTES_MAX:
-        raise _bad(f"may have at most {limits.PASSWORD_BYTES_MAX} bytes.")
+        raise bad_field("password", f"may have at most {limits.PASSWORD_BYTES_MAX} bytes.")
     return composed
 
 
@@ -133,7 +133,3 @@ def _check_stored(password_hash: str) -> None:
 
 def _no_memory() -> PrefixdbError:
     return error(Reason.RATE_LIMITED, "There is no memory to hash a password now.", retry_after_ms=1_000)
-
-
-def _bad(what: str) -> PrefixdbError:
-    return error(Reason.BAD_FIELD, f"password {what}", metadata={"field": "password"})

@@ -10,12 +10,11 @@ from prefixdb.catalog.names import check_group_names, check_subject
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Capability, check_capability, check_issue, check_revoke, check_target
 from prefixdb.catalog.tokens import TokenAuthority, TokenRequest
-from prefixdb.errors import Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call
 from prefixdb.service.login import Credentials
 from prefixdb.service.messages import (
-    bad_field,
     decode_page_token,
     encode_page_token,
     find_namespace,

@@ -27,12 +27,12 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.passwords import DUMMY_HASH, check_new_password, needs_rehash
 from prefixdb.catalog.policy import check_exchange, check_open
 from prefixdb.catalog.tokens import RefreshClaims, TokenAuthority
-from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, error
+from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, bad_field, error
 from prefixdb.limits import PASSWORD_BYTES_MAX
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, Visitor
 from prefixdb.service.hashing import Hashing
-from prefixdb.service.messages import bad_field, describe, find_namespace, timestamp
+from prefixdb.service.messages import describe, find_namespace, timestamp
 from prefixdb.service.ports import RESULT_OK, AuditEntry, PeerCheck
 from prefixdb.service.throttle import Throttle
 from prefixdb.service.workers import Workers

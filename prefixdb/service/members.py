@@ -27,14 +27,13 @@ from prefixdb.catalog.names import check_group_names, check_member_name, check_n
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.passwords import check_new_password
 from prefixdb.catalog.policy import BUILTIN_GROUP_NAMES, check_target
-from prefixdb.errors import Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.keycodec import check_database
 from prefixdb.limits import GROUP_RULES_MAX, MIB
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call
 from prefixdb.service.hashing import Hashing
 from prefixdb.service.messages import (
-    bad_field,
     check_mask,
     decode_page_token,
     describe,

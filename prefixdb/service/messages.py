@@ -17,7 +17,7 @@ from prefixdb.catalog.entities import Ban, NamespaceRecord, ReclaimReport, Servi
 from prefixdb.catalog.keyring import VerifyingKey
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.policy import Rule
-from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.limits import LIST_PAGE_ENTRIES_MAX
 from prefixdb.v1 import auth_pb2, namespaces_pb2
 
@@ -28,11 +28,6 @@ _DURATION_S_MAX = 315_576_000_000
 _NANOS_MAX = 999_999_999
 _PAGE_FORMAT = b"\x01"
 _PAGE_POSITION_BYTES_MAX = 256
-
-
-def bad_field(field: str, what: str) -> PrefixdbError:
-    """Return BAD_FIELD that names the field."""
-    return error(Reason.BAD_FIELD, f"{field} {what}", metadata={"field": field})
 
 
 def timestamp(ms: int) -> Timestamp | None:

@@ -17,10 +17,9 @@ from prefixdb.catalog.policy import (
     check_write_range,
 )
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
+from prefixdb.errors import Reason, bad_field, error
 from prefixdb.keycodec import DATA_HEAD_BYTES, RowKey, Span, check_user_key, data_key, prefix_span, range_span
 from prefixdb.limits import TTL_MS_MAX, WRITE_CONDITIONS_MAX, WRITE_MUTATIONS_MAX, WRITE_RANGE_DELETES_MAX
-from prefixdb.service.messages import bad_field
 from prefixdb.store.base import Absent, Condition, Delete, DeleteSpan, Exists, Mutation, Put, ValueIs, VersionIs
 from prefixdb.v1 import key_value_pb2 as pb
 

@@ -26,13 +26,13 @@ from prefixdb.catalog.passwords import check_new_password
 from prefixdb.catalog.policy import Session, check_target, may_switch, sees_every_namespace
 from prefixdb.catalog.tokens import TokenAuthority
 from prefixdb.clock import Clock
+from prefixdb.errors import bad_field
 from prefixdb.keycodec import namespace_span
 from prefixdb.limits import BAN_GRACE_MS_MAX, GRANTS_PER_MEMBER_MAX, NAMESPACE_ID_MAX
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, Wire
 from prefixdb.service.hashing import Hashing
 from prefixdb.service.messages import (
-    bad_field,
     check_mask,
     decode_page_token,
     describe,
