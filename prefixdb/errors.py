@@ -190,6 +190,7 @@ class Reason(enum.Enum):
     BAD_RANGE = ReasonFacts(5, *_BAD, "The range is inverted or malformed; its start must not lie after its end.")
     BAD_NAME = ReasonFacts(6, *_BAD, "The name is empty, too long or has a character that is not allowed.")
     BAD_FIELD = ReasonFacts(7, *_BAD, "A field of the request has a value that is not allowed.")
+    ARCHIVE_INVALID = ReasonFacts(8, *_BAD, "The archive is damaged, cut short or not an archive; nothing was changed.")
 
     TOKEN_MISSING = ReasonFacts(20, *_UNAUTH, "The call needs exactly one authorization entry: 'Bearer TOKEN'.")
     TOKEN_INVALID = ReasonFacts(21, *_UNAUTH, "The token is not valid here.")
@@ -221,6 +222,7 @@ class Reason(enum.Enum):
     NAMESPACE_EXISTS = ReasonFacts(80, *_EXISTS, "A namespace of this name or number exists.")
     MEMBER_EXISTS = ReasonFacts(81, *_EXISTS, "A member of this name exists in the namespace.")
     GROUP_EXISTS = ReasonFacts(82, *_EXISTS, "A group of this name exists in the namespace.")
+    IMPORT_CONFLICT = ReasonFacts(83, *_EXISTS, "A key of the import exists already; nothing was imported.")
 
     NAMESPACE_NOT_EMPTY = ReasonFacts(100, *_STATE, "The number still has rows or an unreclaimed ban; choose another.")
     RECLAIM_STARTED = ReasonFacts(101, *_STATE, "Reclaiming has begun; the namespace cannot come back.")
@@ -231,6 +233,8 @@ class Reason(enum.Enum):
     GROUP_BUILT_IN = ReasonFacts(106, *_STATE, "The groups guardians, writers and readers stay as they are.")
     MAIN_NAMESPACE_GONE = ReasonFacts(107, *_STATE, "The main namespace cannot be used; log in to another one.")
     SIGNING_KEY_IN_USE = ReasonFacts(108, *_STATE, "The key signs new tokens; rotate first, then remove it.")
+    BACKUP_RUNNING = ReasonFacts(109, *_STATE, "A backup is being taken already; wait for it to end.")
+    DIRECTORY_NOT_EMPTY = ReasonFacts(110, *_STATE, "The target exists and is not empty; choose another.")
 
     RATE_LIMITED = ReasonFacts(120, *_BUSY, "Too many requests; slow down.")
     QUOTA_EXCEEDED = ReasonFacts(121, *_FULL, "The namespace's quota is used up.")

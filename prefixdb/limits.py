@@ -170,6 +170,40 @@ PASSWORD_CHARS_MIN = 8
 PASSWORD_BYTES_MAX = 1024
 """Longest password: hashing reads all of it."""
 
+# --- archives and transfers -----------------------------------------------------------------------------------------
+
+ARCHIVE_FRAME_ROWS_MAX = 8_192
+"""Rows of one frame of an archive."""
+
+ARCHIVE_FRAME_BYTES_MAX = 1 * MIB
+"""Bytes of a frame's content before compression, but for a frame of a single larger row. What a frame unfolds to in
+memory is bounded by it, whatever its compression promises."""
+
+ARCHIVE_ROW_BYTES_CEILING = VALUE_BYTES_CEILING + KEY_BYTES_MAX + 1 * KIB
+"""The same for a frame of a single row."""
+
+BACKUP_CHUNK_BYTES = 512 * KIB
+"""Bytes of a file in one message of a backup."""
+
+BACKUP_FILES_MAX = 1_000_000
+"""Files of one backup; 64 TiB in files of 64 MiB."""
+
+TRANSFER_PATIENCE_MS_MAX = 60_000
+"""A client of a backup or an export that takes no message for so long is cut. Longer than for a scan: a slow disk or a
+bounded rate on the other side is normal, and one message is up to 1 MiB."""
+
+IMPORTS_PER_NAMESPACE_MAX = 4
+"""Imports of one namespace at a time, uploads that were interrupted and are kept included."""
+
+IMPORTS_MAX = 64
+"""The same for all namespaces together."""
+
+IMPORT_KEPT_MS = 3_600_000
+"""How long an interrupted upload is kept for its client to go on with, and a result nobody has taken."""
+
+VERSIONS_RESERVED_MAX = 50_000_000
+"""Versions one import may reserve to keep the order of its rows; with more distinct ones neighbours share one."""
+
 # --- bans ----------------------------------------------------------------------------------------------------------
 
 BAN_GRACE_MS_MAX = 365 * 24 * 3600 * 1000
@@ -188,6 +222,9 @@ if not (
     and TOKEN_BYTES_MAX < METADATA_BYTES_MAX
     and WRITE_RANGE_DELETES_MAX < RANGE_TOMBSTONES_MAX
     and MINTED_TOKEN_S_MAX <= SERVICE_TOKEN_S_MAX
+    and ARCHIVE_FRAME_BYTES_MAX < ARCHIVE_ROW_BYTES_CEILING < REQUEST_BYTES_MAX
+    and BACKUP_CHUNK_BYTES < REQUEST_BYTES_MAX
+    and IMPORTS_PER_NAMESPACE_MAX < IMPORTS_MAX
     and NAMESPACE_ID_MAX + 1 == 2**64 - 1
 ):
     raise RuntimeError("prefixdb.limits: the limits contradict each other")

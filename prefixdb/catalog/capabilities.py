@@ -29,6 +29,8 @@ class Capability(enum.Enum):
     NAMESPACES_EDIT = "namespaces-edit"
     MAINTENANCE = "maintenance"
     AUDIT = "audit"
+    BACKUP = "backup"
+    EXPORT = "export"
 
 
 _PACKAGE = "/prefixdb.v1."
@@ -82,6 +84,12 @@ METHODS: Mapping[str, Capability] = MappingProxyType(
         _PACKAGE + "Maintenance/Status": Capability.MAINTENANCE,
         _PACKAGE + "Maintenance/Compact": Capability.MAINTENANCE,
         _PACKAGE + "Maintenance/ReadAudit": Capability.AUDIT,
+        _PACKAGE + "Transfer/Backup": Capability.BACKUP,
+        _PACKAGE + "Transfer/ListBans": Capability.BACKUP,
+        _PACKAGE + "Transfer/Export": Capability.EXPORT,
+        _PACKAGE + "Transfer/Import": Capability.ROWS_WRITE,
+        _PACKAGE + "Transfer/RestoreNamespace": Capability.NAMESPACES_EDIT,
+        _PACKAGE + "Transfer/CloneNamespace": Capability.NAMESPACES_EDIT,
         # Health says only whether the server serves. Reflection shows the published .proto files; the server registers
         # it on loopback or on demand only.
         "/grpc.health.v1.Health/Check": Capability.PUBLIC,

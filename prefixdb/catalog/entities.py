@@ -158,6 +158,7 @@ class Privilege(enum.IntEnum):
     NAMESPACES_USE = 1
     NAMESPACES_EDIT = 2
     AUDIT = 3
+    BACKUP = 4
 
     @property
     def label(self) -> str:

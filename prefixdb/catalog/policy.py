@@ -28,6 +28,8 @@ Three questions, asked in this order for every call, each default deny:
     NAMESPACES_EDIT        no              no                     yes; a member with the privilege namespaces.edit too
     MAINTENANCE            no              no                     yes
     AUDIT                  no              no                     yes; a member with the privilege audit too
+    BACKUP                 no              no                     yes; a member with the privilege backup too
+    EXPORT                 by group rules  its own                any; a member with the privilege backup too
 
 Privileges are held by members of namespace 0. They count in tokens for namespace 0, and namespaces.use in all of the
 member's tokens: it is the way from one namespace to the next.
@@ -52,7 +54,7 @@ from prefixdb.catalog.entities import (
     Privilege,
     Rule,
 )
-from prefixdb.catalog.rules import RuleSet
+from prefixdb.catalog.rules import RuleSet, successor
 from prefixdb.errors import Reason, error
 
 __all__ = [
@@ -64,12 +66,14 @@ __all__ = [
     "WRITERS_GROUP",
     "Access",
     "Capability",
+    "ExportTarget",
     "Guardian",
     "IssueLimits",
     "Rule",
     "Session",
     "check_capability",
     "check_exchange",
+    "check_export",
     "check_issue",
     "check_open",
     "check_read",
@@ -158,6 +162,21 @@ class IssueLimits:
     ttl_s_max: int
     expires_at_ms_max: int = 0
     minted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTarget:
+    """What is to be exported.
+
+    namespace_id: after look-up; None when there is no such namespace.
+    database: None for every database; ``prefix`` is empty then.
+    members: members and groups as well as rows.
+    """
+
+    namespace_id: int | None
+    database: int | None = None
+    prefix: bytes = b""
+    members: bool = False
 
 
 def check_capability(session: Session | None, capability: Capability) -> None:
@@ -331,6 +350,36 @@ def check_write_range(session: Session, database: int, start: bytes, end: bytes)
         _deny()
 
 
+def check_export(session: Session, target: ExportTarget) -> bool:
+    """Return when the session may export the target; whether it may by a right over all of it, not by group rules.
+
+    Such an export is an administrative act; one by rules is a scan.
+
+    Raises:
+        NotFoundError: NAMESPACE_NOT_FOUND, to those who may export every namespace.
+        PermissionDeniedError: NOT_PERMITTED; the same for a foreign namespace as for none.
+    """
+    check_capability(session, Capability.EXPORT)
+    if _may_back_up(session):
+        if target.namespace_id is None:
+            raise error(Reason.NAMESPACE_NOT_FOUND)
+        return True
+    if target.namespace_id is None or target.namespace_id != session.namespace_id:
+        _deny()
+    if session.guardian is Guardian.NAMESPACE and session.namespace_id != DEFAULT_NAMESPACE_ID:
+        return True
+    if target.members or not _may_read_all(session, target):
+        _deny()
+    return False
+
+
+def _may_read_all(session: Session, target: ExportTarget) -> bool:
+    if target.database is not None:
+        end = successor(target.prefix)
+        return session.rule_set.may_read_range(target.database, target.prefix, end)
+    return any(rule.read and rule.database is None and not rule.prefix for rule in session.rules)
+
+
 def _deny() -> NoReturn:
     raise error(Reason.NOT_PERMITTED)
 
@@ -349,6 +398,11 @@ def _holds(session: Session, privilege: Privilege) -> bool:
         and bool(session.family)
         and not session.minted
     )
+
+
+def _may_back_up(session: Session) -> bool:
+    """True when the session may read everything there is, for a backup."""
+    return _is_cluster_guardian(session) or _holds(session, Privilege.BACKUP)
 
 
 def _has(session: Session, capability: Capability) -> bool:
@@ -377,6 +431,10 @@ def _has(session: Session, capability: Capability) -> bool:
             return sees_every_namespace(session)
         case Capability.AUDIT:
             return _is_cluster_guardian(session) or _holds(session, Privilege.AUDIT)
+        case Capability.BACKUP:
+            return _may_back_up(session)
+        case Capability.EXPORT:
+            return session.rule_set.reads or session.guardian is Guardian.NAMESPACE or _may_back_up(session)
         case Capability.TOKENS_EVERYONE | Capability.GRANTS | Capability.MAINTENANCE:
             return _is_cluster_guardian(session)
     return False

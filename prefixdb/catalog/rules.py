@@ -85,13 +85,13 @@ def _permits_range(table: _Prefixes, database: int, start: bytes, end: bytes) ->
         if prefixes:
             position = bisect_right(prefixes, start)
             if position:
-                stop = _successor(prefixes[position - 1])
+                stop = successor(prefixes[position - 1])
                 if not stop or (end and end <= stop):
                     return True
     return False
 
 
-def _successor(prefix: bytes) -> bytes:
+def successor(prefix: bytes) -> bytes:
     """Return the smallest key above all keys with ``prefix``; empty when there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b""

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message import Message
 
 from prefixdb.errors import PrefixdbError
-from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2, transfer_pb2
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
@@ -112,6 +112,20 @@ _MAINTENANCE = "/prefixdb.v1.Maintenance/"
 STATUS = Method(_MAINTENANCE + "Status", maintenance_pb2.StatusRequest, maintenance_pb2.StatusResponse)
 COMPACT = Method(_MAINTENANCE + "Compact", maintenance_pb2.CompactRequest, maintenance_pb2.CompactResponse)
 READ_AUDIT = Method(_MAINTENANCE + "ReadAudit", maintenance_pb2.ReadAuditRequest, maintenance_pb2.ReadAuditResponse)
+
+_TRANSFER = "/prefixdb.v1.Transfer/"
+_tr = transfer_pb2
+BACKUP = Method(_TRANSFER + "Backup", _tr.BackupRequest, _tr.BackupResponse)
+LIST_BANS = Method(_TRANSFER + "ListBans", _tr.ListBansRequest, _tr.ListBansResponse)
+EXPORT = Method(_TRANSFER + "Export", _tr.ExportRequest, _tr.ExportResponse)
+IMPORT = Method(_TRANSFER + "Import", _tr.ImportRequest, _tr.ImportResponse, writes=True)
+RESTORE_NAMESPACE = Method(
+    _TRANSFER + "RestoreNamespace", _tr.RestoreNamespaceRequest, _tr.RestoreNamespaceResponse, writes=True, secret=True
+)
+"""Its archive may hold password hashes, as those of a backup and an export with members do; these come as answers."""
+CLONE_NAMESPACE = Method(
+    _TRANSFER + "CloneNamespace", _tr.CloneNamespaceRequest, _tr.CloneNamespaceResponse, writes=True
+)
 
 HEALTH_CHECK_PATH = "/grpc.health.v1.Health/Check"
 """Standard health check. Its messages are one varint field, so no package is needed for them: see ``health_status``."""

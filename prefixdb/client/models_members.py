@@ -21,6 +21,7 @@ class Privilege(enum.IntEnum):
     NAMESPACES_USE = 1
     NAMESPACES_EDIT = 2
     AUDIT = 3
+    BACKUP = 4
 
     @classmethod
     def _missing_(cls, value: object) -> Privilege:

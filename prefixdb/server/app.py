@@ -45,9 +45,13 @@ from prefixdb.server.transport import (
     split_address,
 )
 from prefixdb.service.administration import Administration
+from prefixdb.service.arrivals import Arrivals, Replies
 from prefixdb.service.auth import Auth
+from prefixdb.service.backups import Backups
+from prefixdb.service.exports import Exports
 from prefixdb.service.gate import Gate
 from prefixdb.service.hashing import Hashing
+from prefixdb.service.imports import Imports
 from prefixdb.service.key_value import KeyValue
 from prefixdb.service.login import Credentials, Door
 from prefixdb.service.maintenance import Maintenance, ServerFacts
@@ -58,15 +62,16 @@ from prefixdb.service.namespaces import Namespaces
 from prefixdb.service.ports import PeerCheck, any_peer
 from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
+from prefixdb.service.staging import Staging
 from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
 from prefixdb.service.throttle import Throttle
-from prefixdb.service.transfers import Arrivals, Replies
+from prefixdb.service.transfer import Transfer
 from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, WAITING_MAX, Workers
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
-from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2, transfer_pb2
 
 _LOG = logging.getLogger("prefixdb.server")
 
@@ -82,6 +87,7 @@ SERVICES = (
     auth_pb2.DESCRIPTOR.services_by_name["Auth"],
     members_pb2.DESCRIPTOR.services_by_name["Members"],
     maintenance_pb2.DESCRIPTOR.services_by_name["Maintenance"],
+    transfer_pb2.DESCRIPTOR.services_by_name["Transfer"],
 )
 """The services this server answers, as compiled descriptors."""
 
@@ -274,6 +280,7 @@ class App:
                 registry, authority.identities, self.hashing, administration, workers=self.workers
             ),
             "Maintenance": Maintenance(store, registry, clock, facts, administration),
+            "Transfer": Transfer(Backups(), Exports(), Imports(), Staging()),
         }
         return [method for service in SERVICES for method in methods_of(service, implementations[service.name])]
 

@@ -26,12 +26,12 @@ import grpc
 
 from prefixdb.catalog.policy import METHODS, Capability
 from prefixdb.errors import Code, InternalError, PrefixdbError, Reason, error
+from prefixdb.service.arrivals import ADMINISTRATIVE_BYTES_MAX, CREDENTIALS_BYTES_MAX, SMALL_REPLY_BYTES
 from prefixdb.service.calls import Call, IsolationError, Visitor, Wire, abort, internal_error, parse
 from prefixdb.service.methods import GenericHandler, Handler, Method
 from prefixdb.service.ports import any_peer
 from prefixdb.service.public import GateParts, contain
 from prefixdb.service.sessions import Admission
-from prefixdb.service.transfers import ADMINISTRATIVE_BYTES_MAX, CREDENTIALS_BYTES_MAX, SMALL_REPLY_BYTES
 
 _LOG = logging.getLogger("prefixdb.gate")
 

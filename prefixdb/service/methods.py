@@ -26,7 +26,9 @@ else:  # Generic only for type checkers.
 ADMINISTRATIVE = frozenset(
     {
         Capability.AUDIT,
+        Capability.BACKUP,
         Capability.EXCHANGE,
+        Capability.EXPORT,
         Capability.GRANTS,
         Capability.MEMBERS,
         Capability.NAMESPACE_VIEW,

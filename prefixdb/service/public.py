@@ -16,12 +16,12 @@ import grpc
 
 from prefixdb.errors import PrefixdbError
 from prefixdb.service.administration import Administration
+from prefixdb.service.arrivals import Arrivals, Replies
 from prefixdb.service.calls import Headers, abort, internal_error
 from prefixdb.service.methods import Handler
 from prefixdb.service.ports import CallObserver, PeerCheck, any_peer
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams, Stream
-from prefixdb.service.transfers import Arrivals, Replies
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Privilege(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRIVILEGE_NAMESPACES_USE: _ClassVar[Privilege]
     PRIVILEGE_NAMESPACES_EDIT: _ClassVar[Privilege]
     PRIVILEGE_AUDIT: _ClassVar[Privilege]
+    PRIVILEGE_BACKUP: _ClassVar[Privilege]
 GUARDIAN_UNSPECIFIED: Guardian
 GUARDIAN_NAMESPACE: Guardian
 GUARDIAN_CLUSTER: Guardian
@@ -31,6 +32,7 @@ PRIVILEGE_UNSPECIFIED: Privilege
 PRIVILEGE_NAMESPACES_USE: Privilege
 PRIVILEGE_NAMESPACES_EDIT: Privilege
 PRIVILEGE_AUDIT: Privilege
+PRIVILEGE_BACKUP: Privilege
 
 class Tokens(_message.Message):
     __slots__ = ("access_token", "access_expires_at", "refresh_token", "refresh_expires_at", "namespace_id", "namespace_name")

@@ -17,6 +17,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_BAD_RANGE: _ClassVar[Reason]
     REASON_BAD_NAME: _ClassVar[Reason]
     REASON_BAD_FIELD: _ClassVar[Reason]
+    REASON_ARCHIVE_INVALID: _ClassVar[Reason]
     REASON_TOKEN_MISSING: _ClassVar[Reason]
     REASON_TOKEN_INVALID: _ClassVar[Reason]
     REASON_TOKEN_EXPIRED: _ClassVar[Reason]
@@ -36,6 +37,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_NAMESPACE_EXISTS: _ClassVar[Reason]
     REASON_MEMBER_EXISTS: _ClassVar[Reason]
     REASON_GROUP_EXISTS: _ClassVar[Reason]
+    REASON_IMPORT_CONFLICT: _ClassVar[Reason]
     REASON_NAMESPACE_NOT_EMPTY: _ClassVar[Reason]
     REASON_RECLAIM_STARTED: _ClassVar[Reason]
     REASON_READ_ONLY: _ClassVar[Reason]
@@ -45,6 +47,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_GROUP_BUILT_IN: _ClassVar[Reason]
     REASON_MAIN_NAMESPACE_GONE: _ClassVar[Reason]
     REASON_SIGNING_KEY_IN_USE: _ClassVar[Reason]
+    REASON_BACKUP_RUNNING: _ClassVar[Reason]
+    REASON_DIRECTORY_NOT_EMPTY: _ClassVar[Reason]
     REASON_RATE_LIMITED: _ClassVar[Reason]
     REASON_QUOTA_EXCEEDED: _ClassVar[Reason]
     REASON_DISK_FULL: _ClassVar[Reason]
@@ -73,6 +77,7 @@ REASON_BATCH_TOO_LARGE: Reason
 REASON_BAD_RANGE: Reason
 REASON_BAD_NAME: Reason
 REASON_BAD_FIELD: Reason
+REASON_ARCHIVE_INVALID: Reason
 REASON_TOKEN_MISSING: Reason
 REASON_TOKEN_INVALID: Reason
 REASON_TOKEN_EXPIRED: Reason
@@ -92,6 +97,7 @@ REASON_SIGNING_KEY_NOT_FOUND: Reason
 REASON_NAMESPACE_EXISTS: Reason
 REASON_MEMBER_EXISTS: Reason
 REASON_GROUP_EXISTS: Reason
+REASON_IMPORT_CONFLICT: Reason
 REASON_NAMESPACE_NOT_EMPTY: Reason
 REASON_RECLAIM_STARTED: Reason
 REASON_READ_ONLY: Reason
@@ -101,6 +107,8 @@ REASON_LAST_GUARDIAN: Reason
 REASON_GROUP_BUILT_IN: Reason
 REASON_MAIN_NAMESPACE_GONE: Reason
 REASON_SIGNING_KEY_IN_USE: Reason
+REASON_BACKUP_RUNNING: Reason
+REASON_DIRECTORY_NOT_EMPTY: Reason
 REASON_RATE_LIMITED: Reason
 REASON_QUOTA_EXCEEDED: Reason
 REASON_DISK_FULL: Reason

@@ -288,7 +288,7 @@ def test_a_server_that_drains_or_halted_gives_no_tokens(tmp_path: Path) -> None:
 def test_logins_are_counted_and_a_message_that_does_not_come_ends_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefixdb.service.transfers.PUBLIC_ARRIVAL_MS_MAX", 100)
+    monkeypatch.setattr("prefixdb.service.arrivals.PUBLIC_ARRIVAL_MS_MAX", 100)
 
     async def scenario(server: RunningServer) -> None:
         server.member(0, "max")
