@@ -21,7 +21,7 @@ from prefixdb.errors import Reason
 from prefixdb.server.app import SERVICES
 from prefixdb.server.standard import Health
 from prefixdb.service.methods import methods_of
-from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+from prefixdb.v1 import auth_pb2, error_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2, transfer_pb2
 from tests.support.server import RunningServer, error_of, reference, running
 
 ROWS = "rows"
@@ -33,6 +33,8 @@ OWN_NAMESPACE = "own namespace"
 VIEWER = "own namespace, or the privilege namespaces.edit"
 EDITOR = "cluster, or the privilege namespaces.edit"
 AUDITOR = "cluster, or the privilege audit"
+BACKER = "cluster, or the privilege backup"
+EXPORTER = "rows, own namespace, or the privilege backup"
 CLUSTER = "cluster"
 
 WHO_MAY = {
@@ -83,27 +85,35 @@ WHO_MAY = {
     "Maintenance/Status": CLUSTER,
     "Maintenance/Compact": CLUSTER,
     "Maintenance/ReadAudit": AUDITOR,
+    "Transfer/Backup": BACKER,
+    "Transfer/ListBans": BACKER,
+    "Transfer/Export": EXPORTER,
+    "Transfer/Import": ROWS,
+    "Transfer/RestoreNamespace": EDITOR,
+    "Transfer/CloneNamespace": EDITOR,
 }
 """The capability table of the security page, by hand."""
 
 GUARDIAN = {OWN_NAMESPACE, VIEWER}
-BOSS = {*GUARDIAN, EDITOR, AUDITOR, CLUSTER}
+BOSS = {*GUARDIAN, EDITOR, AUDITOR, BACKER, CLUSTER}
+READER = {ROWS, EXPORTER, ANYONE}
 MAY = {
-    "service token": {ROWS, ANYONE},
-    "service token of a namespace guardian": {ROWS, ANYONE, *GUARDIAN},
-    "service token of a cluster guardian": {ROWS, ANYONE, *BOSS},
+    "service token": {*READER},
+    "service token of a namespace guardian": {*READER, *GUARDIAN},
+    "service token of a cluster guardian": {*READER, *BOSS},
     "service token without a group": {ANYONE},
-    "minted token of a guardian": {ROWS, ANYONE, *GUARDIAN},
-    "member": {ROWS, ANYONE, LOGGED_IN},
-    "member who is a guardian": {ROWS, ANYONE, LOGGED_IN, *GUARDIAN},
-    "member of namespace 0": {ROWS, ANYONE, LOGGED_IN, SWITCH},
-    "member of namespace 0 who is a guardian": {ROWS, ANYONE, LOGGED_IN, SWITCH, *BOSS},
-    "guest": {ROWS, ANYONE, LOGGED_IN, SWITCH},
-    "guest who is a guardian at home": {ROWS, ANYONE, LOGGED_IN, SWITCH},
-    "guest with every privilege": {ROWS, ANYONE, LOGGED_IN, SWITCH},
+    "minted token of a guardian": {*READER, *GUARDIAN},
+    "member": {*READER, LOGGED_IN},
+    "member who is a guardian": {*READER, LOGGED_IN, *GUARDIAN},
+    "member of namespace 0": {*READER, LOGGED_IN, SWITCH},
+    "member of namespace 0 who is a guardian": {*READER, LOGGED_IN, SWITCH, *BOSS},
+    "guest": {*READER, LOGGED_IN, SWITCH},
+    "guest who is a guardian at home": {*READER, LOGGED_IN, SWITCH},
+    "guest with every privilege": {*READER, LOGGED_IN, SWITCH},
     "namespaces.use": {ANYONE, LOGGED_IN, SWITCH},
     "namespaces.edit": {ANYONE, LOGGED_IN, SWITCH, VIEWER, EDITOR},
     "audit": {ANYONE, LOGGED_IN, SWITCH, AUDITOR},
+    "backup": {ANYONE, LOGGED_IN, SWITCH, BACKER, EXPORTER},
 }
 
 NEVER = {
@@ -135,7 +145,7 @@ PROOFS = {
 
 REFUSALS = {Reason.NOT_PERMITTED, *NEVER.values()}
 
-FILES = (key_value_pb2, namespaces_pb2, auth_pb2, members_pb2, maintenance_pb2, error_pb2)
+FILES = (key_value_pb2, namespaces_pb2, auth_pb2, members_pb2, maintenance_pb2, transfer_pb2, error_pb2)
 ALL_METHODS = [
     method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
 ]
@@ -215,7 +225,7 @@ async def minted_token(server: RunningServer, namespace: NamespaceRecord) -> str
 async def login_tokens(server: RunningServer, acme: NamespaceRecord) -> dict[str, str]:
     """Return the tokens of those who logged in."""
     identities = server.app.authority.identities
-    everything = (Privilege.NAMESPACES_USE, Privilege.NAMESPACES_EDIT, Privilege.AUDIT)
+    everything = tuple(Privilege)
     for home, name, groups, privileges in (
         (acme, "member", ("writers",), ()),
         (acme, "member who is a guardian", ("guardians",), ()),
@@ -231,6 +241,7 @@ async def login_tokens(server: RunningServer, acme: NamespaceRecord) -> dict[str
         (0, "namespaces.use", (), (Privilege.NAMESPACES_USE,)),
         (0, "namespaces.edit", (), (Privilege.NAMESPACES_EDIT,)),
         (0, "audit", (), (Privilege.AUDIT,)),
+        (0, "backup", (), (Privilege.BACKUP,)),
     ):
         server.member(home, name.replace(" ", "-"), groups=groups, privileges=privileges)
     callers = {}

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from prefixdb import limits
 from prefixdb.catalog import policy
 from prefixdb.catalog.entities import GrantEffect, NamespaceRecord, NamespaceState, Privilege, ReclaimPhase
-from prefixdb.catalog.policy import Access, Capability, Guardian, Rule, Session
+from prefixdb.catalog.policy import Access, Capability, ExportTarget, Guardian, Rule, Session
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2
+from prefixdb.v1 import auth_pb2, key_value_pb2, maintenance_pb2, members_pb2, namespaces_pb2, transfer_pb2
 
 ALL = (Rule(None, b"", read=True, write=True),)
 READ = (Rule(None, b"", read=True, write=False),)
@@ -48,7 +48,8 @@ def refusal(call, *arguments: object) -> Reason | None:
 USE = frozenset({Privilege.NAMESPACES_USE})
 EDIT = frozenset({Privilege.NAMESPACES_EDIT})
 AUDIT = frozenset({Privilege.AUDIT})
-EVERY = USE | EDIT | AUDIT
+BACKUP = frozenset({Privilege.BACKUP})
+EVERY = USE | EDIT | AUDIT | BACKUP
 LOGIN = {"family": "f"}
 
 ROLES = {
@@ -75,6 +76,7 @@ ROLES = {
     "default member who may use": session(0, privileges=USE, **LOGIN),
     "default member who may edit": session(0, privileges=EDIT, **LOGIN),
     "default member who may audit": session(0, privileges=AUDIT, **LOGIN),
+    "default member who may back up": session(0, privileges=BACKUP, **LOGIN),
     "default member by a minted token": session(0, privileges=EVERY, minted=True, **LOGIN),
     "member cluster guardian": session(0, Guardian.CLUSTER, ALL, **LOGIN),
     "guest": session(rules=READ, guest=True, **LOGIN),
@@ -140,6 +142,15 @@ HOLDERS = {
     Capability.NAMESPACES_EDIT: {"default member who may edit", *CLUSTER},
     Capability.MAINTENANCE: CLUSTER,
     Capability.AUDIT: {"default member who may audit", *CLUSTER},
+    Capability.BACKUP: {"default member who may back up", *CLUSTER},
+    Capability.EXPORT: {
+        *READERS,
+        "namespace guardian",
+        "minted namespace guardian",
+        "namespace guardian in the default namespace",
+        "default member who may back up",
+        *CLUSTER,
+    },
 }
 
 METHODS = {
@@ -186,11 +197,15 @@ METHODS = {
     )
     | dict.fromkeys(["SetGrant", "DeleteGrant", "ListGrants"], Capability.GRANTS),
     "Maintenance": dict.fromkeys(["Status", "Compact"], Capability.MAINTENANCE) | {"ReadAudit": Capability.AUDIT},
+    "Transfer": dict.fromkeys(["Backup", "ListBans"], Capability.BACKUP)
+    | dict.fromkeys(["RestoreNamespace", "CloneNamespace"], Capability.NAMESPACES_EDIT)
+    | {"Export": Capability.EXPORT, "Import": Capability.ROWS_WRITE},
 }
 
 
 def test_every_method_of_every_service_has_exactly_one_row():
-    files = [key_value_pb2, namespaces_pb2, auth_pb2, members_pb2, maintenance_pb2, health_pb2, reflection_pb2]
+    files = [key_value_pb2, namespaces_pb2, auth_pb2, members_pb2, maintenance_pb2, transfer_pb2]
+    files += [health_pb2, reflection_pb2]
     methods = {
         f"/{service.full_name}/{method.name}"
         for file in files
@@ -238,7 +253,7 @@ def test_a_role_has_a_capability_exactly_when_the_table_says_so(role, capability
 
 
 def test_something_that_is_no_capability_is_refused():
-    assert refusal(policy.check_capability, ROLES["cluster guardian"], "backup") is Reason.NOT_PERMITTED
+    assert refusal(policy.check_capability, ROLES["cluster guardian"], "everything") is Reason.NOT_PERMITTED
 
 
 @pytest.mark.parametrize("capability", [Capability.NAMESPACE_VIEW, Capability.TOKENS])
@@ -283,6 +298,7 @@ def test_a_member_may_not_name_even_its_own_namespace():
         ("default member who may edit", {Capability.NAMESPACE_VIEW, Capability.NAMESPACES_EDIT}),
         ("default member who may use", set()),
         ("default member who may audit", set()),
+        ("default member who may back up", set()),
         ("privileges without a login", set()),
         ("default member by a minted token", set()),
         ("guest with every privilege", set()),
@@ -295,6 +311,61 @@ def test_privileges_reach_other_namespaces_only_where_the_table_says_so(role, re
         assert found is (None if capability in reaches else Reason.NOT_PERMITTED)
         absent = refusal(policy.check_target, ROLES[role], capability, None)
         assert absent is (Reason.NAMESPACE_NOT_FOUND if capability in reaches else Reason.NOT_PERMITTED)
+
+
+ANY, ONE, SOME = {}, {"database": 4}, {"database": 4, "prefix": b"ab"}
+IN_FOUR = (Rule(4, b"", read=True, write=False),)
+UNDER_AB = (Rule(None, b"ab", read=True, write=True),)
+OF_AB_IN_FOUR = (Rule(4, b"a", read=True, write=False), Rule(5, b"", read=True, write=False))
+EXPORTS = {
+    # who: (what it may export of its own rows, whether its members too)
+    "reader": (session(rules=READ), [ANY, ONE, SOME], False),
+    "guest": (session(rules=READ, guest=True, **LOGIN), [ANY, ONE, SOME], False),
+    "writer only": (session(rules=WRITE), [], False),
+    "reader of a database": (session(rules=IN_FOUR), [ONE, SOME], False),
+    "reader of a prefix everywhere": (session(rules=UNDER_AB), [SOME], False),
+    "reader of a shorter prefix": (session(rules=OF_AB_IN_FOUR), [SOME], False),
+    "reader of all databases by parts": (
+        session(rules=tuple(Rule(None, bytes([head]), read=True, write=False) for head in range(256))),
+        [SOME],
+        False,
+    ),
+    "guardian": (session(guardian=Guardian.NAMESPACE), [ANY, ONE, SOME], True),
+    "minted guardian": (session(guardian=Guardian.NAMESPACE, minted=True), [ANY, ONE, SOME], True),
+    "guardian of the default namespace only": (session(0, Guardian.NAMESPACE), [], False),
+    "who may back up": (session(0, privileges=BACKUP, **LOGIN), [ANY, ONE, SOME], True),
+    "who may back up, without a login": (session(0, privileges=BACKUP), [], False),
+    "cluster guardian": (session(0, Guardian.CLUSTER), [ANY, ONE, SOME], True),
+    "who may do everything else": (session(0, privileges=EVERY - BACKUP, **LOGIN), [], False),
+}
+
+
+@pytest.mark.parametrize("who", EXPORTS)
+def test_who_may_export_what_of_its_own(who):
+    holder, may, members = EXPORTS[who]
+    for scope in (ANY, ONE, SOME):
+        target = ExportTarget(holder.namespace_id, **scope)
+        assert refusal(policy.check_export, holder, target) is (None if scope in may else Reason.NOT_PERMITTED)
+    with_members = ExportTarget(holder.namespace_id, members=True)
+    assert refusal(policy.check_export, holder, with_members) is (None if members else Reason.NOT_PERMITTED)
+
+
+@pytest.mark.parametrize("who", EXPORTS)
+def test_only_who_may_back_up_exports_foreign_namespaces_and_others_learn_nothing(who):
+    holder = EXPORTS[who][0]
+    backs_up = who in {"who may back up", "cluster guardian"}
+    for members in (False, True):
+        foreign, nothing = ExportTarget(9, members=members), ExportTarget(None, members=members)
+        assert refusal(policy.check_export, holder, foreign) is (None if backs_up else Reason.NOT_PERMITTED)
+        absent = Reason.NAMESPACE_NOT_FOUND if backs_up else Reason.NOT_PERMITTED
+        assert refusal(policy.check_export, holder, nothing) is absent
+
+
+def test_an_export_by_rules_is_told_from_one_by_right():
+    rows = ExportTarget(7)
+    assert policy.check_export(session(rules=READ), rows) is False
+    assert policy.check_export(session(7, Guardian.NAMESPACE, rules=READ), rows) is True
+    assert policy.check_export(session(0, Guardian.CLUSTER), rows) is True
 
 
 def test_only_cluster_guardians_and_editors_see_every_namespace():

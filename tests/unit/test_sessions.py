@@ -361,6 +361,7 @@ def test_the_anonymous_is_a_member_of_nothing_but_one_group_of_namespace_0(scene
         Capability.NAMESPACES_LIST,
         Capability.ROWS_READ,
         Capability.ROWS,
+        Capability.EXPORT,
         *([Capability.ROWS_WRITE] if writes else []),
     }
     assert len(sessions) == 0
