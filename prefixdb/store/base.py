@@ -224,8 +224,14 @@ class Ingest(Protocol):
             ValueError: a key outside the span or not above the one before.
         """
 
-    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+    def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         """Make all rows visible at once, durably; all of them have one version.
+
+        Args:
+            guards: must hold at that moment.
+            marker: a row outside the span that becomes visible with them, or neither does: what tells, after a crash,
+                that this ingest has been finished. Its key must be one that was never written before, else the store
+                has to flush its memtable first.
 
         Returns:
             The result, ``applied`` false when a guard did not hold; None when the span has rows by now. Nothing was

@@ -77,12 +77,15 @@ class NativeIngest:
                 self._add(chunk)
         self._last_key = last
 
-    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+    def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         self._check_open()
         self._ended = True
         try:
             with translated(Doing.MAINTAIN):
                 self._end_file()
+                if marker is not None:  # In a file of its own, for its key lies outside the span.
+                    self._add((marker,))
+                    self._end_file()
             if self._paths:
                 return self._store.ingest(self._paths, self._span, guards)
             return None if self._has_rows() else self._store.commit(Commit(guards=tuple(guards)))

@@ -202,6 +202,26 @@ class IngestConformance:
         assert result is not None and result.applied
         assert payloads(harness.store) == {row.key: row.payload for row in wanted}
 
+    def test_a_marker_outside_the_span_comes_with_the_rows_or_not_at_all(self, harness: Harness) -> None:
+        marker = Put(data_key(NS - 1, 0, b"marker"), b"done")
+        for guards, taken in (((Exists(data_key(NS - 1, 0, b"no")),), False), ((), True)):
+            ingest = self.begin(harness)
+            ingest.add(self.sorted_rows(10))
+            if taken:
+                put(harness.store, "taken")
+            result = ingest.finish(guards, marker=marker)
+            assert result is None if taken else result is not None and not result.applied
+            assert harness.store.get(marker.key) is None
+        harness.store.commit(Commit((DeleteSpan(namespace_span(NS)),)))
+        ingest = self.begin(harness)
+        ingest.add(self.sorted_rows(10))
+        result = ingest.finish(marker=marker)
+        assert result is not None and result.applied
+        store = harness.reopen()
+        assert len(rows(store, namespace_span(NS))) == 10
+        found = store.get(marker.key)
+        assert found is not None and found.payload == b"done"
+
     def test_guards_decide_and_nothing_is_there_when_one_fails(self, harness: Harness) -> None:
         guard = data_key(NS + 1, 0, b"guard")
         version = harness.store.commit(Commit((Put(guard, b"1"),))).version

@@ -292,16 +292,17 @@ class MemoryIngest:
             last = row.key
         self._rows += rows
 
-    def finish(self, guards: Sequence[Condition] = ()) -> CommitResult | None:
+    def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         if self._ended:
             raise RuntimeError("the ingest has ended")
         self._ended = True
+        rows = (*self._rows, marker) if marker is not None else tuple(self._rows)
         cursor = self._store.open_cursor(self._span, raw=True)
         try:
             taken = cursor.fetch(1, 1)
         finally:
             cursor.close()
-        return None if taken else self._store.commit(Commit(tuple(self._rows), guards=tuple(guards)))
+        return None if taken else self._store.commit(Commit(rows, guards=tuple(guards)))
 
     def abort(self) -> None:
         self._ended = True
