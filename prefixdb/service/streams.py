@@ -8,6 +8,9 @@ Cutting cancels the handler's task, so it works while the handler is blocked in 
 Two counts are kept apart: a stream *views* its namespace until its handler has closed the cursor (the reclaimer waits
 for this one), and it holds a *slot* until the transport has let go of the call, so that clients that never read cannot
 pile up buffers by opening stream after stream.
+
+Work on a namespace that is not a stream of it (an export or a clone by somebody of another namespace, an import that
+goes on when its client has gone) *holds* it: counted as a view, and cut as a stream is, but without a slot.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import STREAMS_MAX, STREAMS_PER_NAMESPACE_MAX
@@ -97,6 +101,28 @@ class Stream:
         self._registry.slot_freed(self)
 
 
+class _Hold:
+    """A view of a namespace by work that is no stream of it."""
+
+    __slots__ = ("_check", "_cut", "_is_cut", "namespace_id")
+
+    def __init__(self, namespace_id: int, check: Callable[[], object], cut: Callable[[PrefixdbError], object]) -> None:
+        self._check = check
+        self._cut = cut
+        self._is_cut = False
+        self.namespace_id = namespace_id
+
+    def recheck(self) -> None:
+        """Have the work end unless it is still allowed; it is told once."""
+        if self._is_cut:
+            return
+        try:
+            self._check()
+        except PrefixdbError as refusal:
+            self._is_cut = True
+            self._cut(refusal)
+
+
 class OpenStreams:
     """The registry of open streams. Belongs to the event loop's thread, but for ``views`` and ``poke``.
 
@@ -109,6 +135,7 @@ class OpenStreams:
         self._streams: set[Stream] = set()
         self._views: Counter[int] = Counter()
         self._slots: dict[int | None, set[Stream]] = {}
+        self._holds: dict[int, set[_Hold]] = {}
         self._draining: PrefixdbError | None = None
 
     def __len__(self) -> int:
@@ -136,8 +163,41 @@ class OpenStreams:
             self._views[namespace_id] += 1
         return stream
 
+    @contextmanager
+    def hold(
+        self, namespace_id: int, check: Callable[[], object], cut: Callable[[PrefixdbError], object]
+    ) -> Iterator[None]:
+        """Count as a view of a namespace while inside, for work on it that is not a stream of it.
+
+        A ban of the namespace is not published before the last hold has ended. So leave only when every cursor over it
+        is closed, every thread that could write into it has returned, and every file with rows of it is gone; also
+        when the waiting task is cancelled.
+
+        Args:
+            namespace_id: the namespace.
+            check: raises PrefixdbError when the work may not go on: the namespace is banned by now. Called at once,
+                with the view counted already, after every change of the namespace, and by the sweep.
+            cut: told why, once, on the loop's thread; it has the work end within a second. ``Stream.cut`` of the call
+                that does the work, or what sets a flag that a thread looks at.
+
+        Raises:
+            PrefixdbError: ``check`` raised it at once.
+        """
+        held = _Hold(namespace_id, check, cut)
+        self._views[namespace_id] += 1
+        self._holds.setdefault(namespace_id, set()).add(held)
+        try:
+            check()
+            yield
+        finally:
+            holds = self._holds[namespace_id]
+            holds.discard(held)
+            if not holds:
+                del self._holds[namespace_id]
+            self._view_gone(namespace_id)
+
     def views(self, namespace_id: int) -> int:
-        """Return how many streams may still hold a cursor over the namespace. Thread-safe."""
+        """Return how many streams, and how much other work, may still hold a cursor over the namespace. Thread-safe."""
         return self._views.get(namespace_id, 0)
 
     def time(self) -> float:
@@ -169,9 +229,7 @@ class OpenStreams:
     def view_closed(self, stream: Stream) -> None:
         """Called by the stream."""
         if stream.namespace_id is not None:
-            self._views[stream.namespace_id] -= 1
-            if self._views[stream.namespace_id] <= 0:  # The counter must not grow with every namespace seen.
-                del self._views[stream.namespace_id]
+            self._view_gone(stream.namespace_id)
 
     def slot_freed(self, stream: Stream) -> None:
         """Called by the stream."""
@@ -181,10 +239,19 @@ class OpenStreams:
         if not slots:
             del self._slots[stream.namespace_id]
 
+    def _view_gone(self, namespace_id: int) -> None:
+        self._views[namespace_id] -= 1
+        if self._views[namespace_id] <= 0:  # The counter must not grow with every namespace seen.
+            del self._views[namespace_id]
+
     def _recheck(self, namespace_id: int | None) -> None:
         # Thousands of namespaces may change in one moment, so only their own streams are looked at.
         for stream in list(self._streams if namespace_id is None else self._slots.get(namespace_id, ())):
             stream.recheck()
+        groups = list(self._holds.values()) if namespace_id is None else [self._holds.get(namespace_id, set())]
+        for holds in groups:
+            for held in list(holds):
+                held.recheck()
 
     def _cut_slow(self) -> None:
         now = self._loop.time()

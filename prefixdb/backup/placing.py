@@ -1,0 +1,169 @@
+"""Placing rows: sorted rows into a span without any, past the log where the store can, else in batches.
+
+    pages ──► Store.open_ingest ──► finish, all at once        "files"
+        └───► commits of a thousand rows, one after another    "batches"; for a namespace that nobody sees yet
+
+Rows keep the versions they bring (``Put.version``; 0 stands for the commit's own). Neighbours are served by the same
+interpreter and the same disk, so the work is cut into small pieces: between two of them everybody else has a turn, and
+it is looked whether to go on. Blocks; run it in a thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.keycodec import FAMILY_DATA, RowKey, Span, family_span
+from prefixdb.limits import KIB
+from prefixdb.store.base import Commit, CommitResult, Condition, Put, Store
+
+PIECE_ROWS = 500
+"""Rows between two turns of the others: about half a millisecond of the interpreter."""
+
+PIECE_BYTES = 256 * KIB
+"""Keys and payloads of a piece, but for a single larger row."""
+
+TURN_S = 0.0002
+"""Pause after a piece. Letting go of the interpreter's lock is not enough: whoever waits for it has to be woken, and
+without a pause this thread would have taken it back before."""
+
+STALLED_S = 0.05
+"""Pause before a batch that met a write stall is tried again."""
+
+_RETRIED = frozenset({Reason.WRITE_STALL})
+
+
+class Placed(NamedTuple):
+    """What became of the rows.
+
+    way: "files" or "batches".
+    rows: how many there are now.
+    """
+
+    way: str
+    rows: int
+
+
+class PlacingRefused(Exception):
+    """A guard did not hold any more, or the span has rows of somebody else: nothing more was placed. Whoever placed
+    knows what the guard was about, and raises what that means."""
+
+
+def place_rows(
+    store: Store,
+    namespace_id: int,
+    pages: Iterable[Sequence[Put]],
+    *,
+    guards: Sequence[Condition],
+    on_rows: Callable[[int], None] = lambda rows: None,
+    check: Callable[[], object] = lambda: None,
+) -> Placed:
+    """Put data rows into a namespace that has none and that nobody can see or write.
+
+    Args:
+        store: the store.
+        namespace_id: the new namespace.
+        pages: its rows, keys ascending over all pages. Not read any further once ``check`` raised.
+        guards: what must still hold when rows become durable: that the namespace is still the staged one.
+        on_rows: told after each piece how many rows have been dealt with so far, in this thread.
+        check: called before each piece; raises to end the work.
+
+    Raises:
+        PlacingRefused: a guard failed. With batches some rows may be there.
+        ValueError: a key outside the data of the namespace or not above the one before.
+        PrefixdbError: as the store, and what ``check`` and ``pages`` raise.
+    """
+    span = family_span(namespace_id, FAMILY_DATA)
+    placed = place_files(store, span, pages, guards=guards, on_rows=on_rows, check=check)
+    if placed is None:
+        placed = place_batches(store, span, pages, guards=guards, on_rows=on_rows, check=check)
+    return placed
+
+
+def place_files(
+    store: Store,
+    span: Span,
+    pages: Iterable[Sequence[Put]],
+    *,
+    guards: Sequence[Condition],
+    on_rows: Callable[[int], None] = lambda rows: None,
+    check: Callable[[], object] = lambda: None,
+) -> Placed | None:
+    """Place all rows at once by sorted files; None, with no page read, when the store has no such way.
+
+    Nothing is there before all of it is: after any failure, a crash too, the span is as it was. See ``place_rows``.
+    """
+    ingest = store.open_ingest(span)
+    if ingest is None:
+        return None
+    done = 0
+    try:
+        for piece in pieces_of(pages):
+            check()
+            ingest.add(piece)
+            done += len(piece)
+            on_rows(done)
+            time.sleep(TURN_S)
+        check()
+        _insist(ingest.finish(guards))
+    finally:
+        ingest.abort()
+    return Placed("files", done)
+
+
+def place_batches(
+    store: Store,
+    span: Span,
+    pages: Iterable[Sequence[Put]],
+    *,
+    guards: Sequence[Condition],
+    on_rows: Callable[[int], None] = lambda rows: None,
+    check: Callable[[], object] = lambda: None,
+) -> Placed:
+    """Place rows in commits, one for each piece; what was committed before a failure stays. See ``place_rows``."""
+    done = 0
+    last = RowKey(b"")
+    for piece in pieces_of(pages):
+        check()
+        for put in piece:
+            if put.key not in span or put.key <= last:
+                raise ValueError("a key outside the span or not above the one before")
+            last = put.key
+        _insist(_commit(store, Commit(tuple(piece), guards=tuple(guards)), check))
+        done += len(piece)
+        on_rows(done)
+        time.sleep(TURN_S)
+    return Placed("batches", done)
+
+
+def pieces_of(pages: Iterable[Sequence[Put]]) -> Iterator[Sequence[Put]]:
+    """Yield the rows of all pages in pieces of PIECE_ROWS and PIECE_BYTES at most."""
+    for page in pages:
+        first = size = 0
+        for position, put in enumerate(page):
+            more = len(put.key) + len(put.payload)
+            if position > first and (position - first >= PIECE_ROWS or size + more > PIECE_BYTES):
+                yield page[first:position]
+                first, size = position, 0
+            size += more
+        if first < len(page):
+            yield page[first:]
+
+
+def _commit(store: Store, commit: Commit, check: Callable[[], object]) -> CommitResult:
+    """Commit, waiting out a store that is catching up with its writes."""
+    while True:
+        try:
+            return store.commit(commit)
+        except PrefixdbError as failure:
+            if failure.reason not in _RETRIED:
+                raise
+        time.sleep(STALLED_S)
+        check()
+
+
+def _insist(result: CommitResult | None) -> None:
+    if result is None or not result.applied:
+        raise PlacingRefused
