@@ -1,4 +1,47 @@
 """What leaves a server and comes back: the format of archives, text formats, and repositories of backups.
 
 Facts and codecs only: clients use it without RocksDB.
+
+frames    the envelope, the chain of digests, a file cut into frames
+contents  header, groups, members, footer
+rows      rows, many at a time
+order     what must hold between frames
+writer    makes an archive
+reader    checks one and believes nothing
 """
+
+from prefixdb.archive.contents import (
+    Footer,
+    Group,
+    GroupRule,
+    Groups,
+    Header,
+    Member,
+    Members,
+    group_batches,
+    member_batches,
+)
+from prefixdb.archive.frames import damaged, frames_of
+from prefixdb.archive.reader import ArchiveReader, Content
+from prefixdb.archive.rows import ArchiveRow, Rows, row_batches
+from prefixdb.archive.writer import ArchiveWriter
+
+__all__ = [
+    "ArchiveReader",
+    "ArchiveRow",
+    "ArchiveWriter",
+    "Content",
+    "Footer",
+    "Group",
+    "GroupRule",
+    "Groups",
+    "Header",
+    "Member",
+    "Members",
+    "Rows",
+    "damaged",
+    "frames_of",
+    "group_batches",
+    "member_batches",
+    "row_batches",
+]
