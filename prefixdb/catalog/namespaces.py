@@ -133,6 +133,12 @@ class Registry:
         with self._changes:
             pass
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no namespace change meanwhile, so that what memory says is what the store holds. For moments only."""
+        with self._changes:
+            yield
+
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
         self._listeners.append(listener)

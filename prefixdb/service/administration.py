@@ -104,6 +104,10 @@ class Administration:
         except PrefixdbError as failure:
             result = failure.reason.name
             raise
+        except asyncio.CancelledError:  # A stream that was cut, or whose client has gone.
+            cut = call.stream.cut_error if call.stream is not None else None
+            result = (cut.reason if cut is not None else Reason.CANCELLED).name
+            raise
         finally:
             await self._record_outcome(replace(entry, target=act.target, result=result))
 

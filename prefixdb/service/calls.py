@@ -23,8 +23,8 @@ from prefixdb.service.streams import Stream
 
 _LOG = logging.getLogger("prefixdb.calls")
 
-_TOO_SLOW = f"The client took no message for {SLOW_READER_MS_MAX // 1000} s."
-_TOO_IDLE = f"The client sent nothing for {PIPELINE_IDLE_MS_MAX // 1000} s."
+_TOO_SLOW = "The client took no message for {} s."
+_TOO_IDLE = "The client sent nothing for {} s."
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -149,18 +149,24 @@ class Headers:
 
 
 class Wire:
-    """The messages of one streaming call, under the eyes of the sweep that ends slow clients."""
+    """The messages of one streaming call, under the eyes of the sweep that ends slow clients.
 
-    __slots__ = ("_context", "_stream", "headers")
+    patience_ms: a client that takes no message for so long is cut; a method may allow more before it sends.
+    idle_ms: the same for one that sends none.
+    """
+
+    __slots__ = ("_context", "_stream", "headers", "idle_ms", "patience_ms")
 
     def __init__(self, context: Any, stream: Stream) -> None:
         self._context = context
         self._stream = stream
         self.headers = Headers(context)
+        self.patience_ms = SLOW_READER_MS_MAX
+        self.idle_ms = PIPELINE_IDLE_MS_MAX
 
     async def send(self, message: Any) -> None:
         """Send a message and return when flow control has let it through."""
-        self._stream.wait_for_client(SLOW_READER_MS_MAX, _TOO_SLOW)
+        self._stream.wait_for_client(self.patience_ms, _TOO_SLOW.format(self.patience_ms // 1000))
         await self.headers.send()
         await self._context.write(message.SerializeToString())
         self._stream.client_moved()
@@ -176,7 +182,7 @@ class Wire:
 
     async def receive(self) -> bytes | None:
         """Return the next message of the client, or None when it has sent its last."""
-        self._stream.wait_for_message(PIPELINE_IDLE_MS_MAX, _TOO_IDLE)
+        self._stream.wait_for_message(self.idle_ms, _TOO_IDLE.format(self.idle_ms // 1000))
         raw = await self._context.read()
         self._stream.client_moved()
         return raw if isinstance(raw, bytes) else None  # At the end grpc gives a marker instead of bytes.
