@@ -1,4 +1,4 @@
-"""RocksDB through rocksdict: the store that needs nothing but wheels. The only module that imports rocksdict.
+"""RocksDB through rocksdict: the store that needs nothing but wheels. Only this module and ``plain`` import rocksdict.
 
 rocksdict 0.3.29 (RocksDB 9.8.4) has traps; what is done about each stands where it is done. Those handled here:
 raw mode and ``column_families`` always (a default open reads and rewrites ``rocksdict-config.json`` and guesses),
