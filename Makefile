@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fmt lint type gen docs bench bench-stores bench-admission crash model sanitize clean
+.PHONY: help env demo test fmt lint type gen docs bench bench-stores bench-transfer bench-admission crash model sanitize clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -48,6 +48,9 @@ bench: env ## measure against etcd in the same run (installs Debian's etcd-serve
 
 bench-stores: env ## measure the native store against the rocksdict store in the same run
 	@$(BIN)/python tools/bench/compare_stores.py $(ARGS)
+
+bench-transfer: env ## measure backup, export and load against cp, sha256sum and rocksdict alone
+	@$(BIN)/python tools/bench/transfer.py $(ARGS)
 
 bench-admission: env ## measure what members and groups cost a token's calls
 	@$(BIN)/python tools/bench/admission.py $(ARGS)
