@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prefixdb.errors import Reason, error
-from prefixdb.limits import BAN_REASON_CHARS_MAX, NAME_CHARS_MAX, NAMESPACE_ID_MAX
+from prefixdb.limits import NAMESPACE_ID_MAX
 
 BANS_NAME = "bans.jsonl"
 """Its name among the files of a backup."""
 
-LINE_BYTES_MAX = 16 * 1024
-"""Longest line; the longest name, guardian and reason in JSON's escapes are two thirds of it."""
+LINE_BYTES_MAX = 64 * 1024
+"""Longest line; the longest texts in JSON's escapes are a little more than half of it."""
 
 BANS_BYTES_MAX = 1024 * 1024 * 1024
 """Largest file: some four million bans."""
@@ -40,6 +40,9 @@ _FIELDS = (
     "reclaim_after_ms",
     "reclaimed",
 )
+_TEXT_CHARS_MAX = 1_024
+"""Longest name, guardian or reason that is believed; those of today have half of it."""
+
 _U64_MAX = 2**64 - 1
 _TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999."""
@@ -143,10 +146,8 @@ def _decode_line(line: bytes) -> BannedIssue | None:
         and 1 <= namespace_id <= NAMESPACE_ID_MAX
         and 1 <= incarnation <= _U64_MAX
         and all(type(time) is int and 0 <= time <= _TIME_MS_MAX for time in times)
-        and all(type(text) is str and (text.isprintable() or not text) for text in texts)
-        and 0 < len(texts[0]) <= NAME_CHARS_MAX
-        and len(texts[1]) <= NAME_CHARS_MAX
-        and len(texts[2]) <= BAN_REASON_CHARS_MAX
+        and all(type(text) is str and text.isprintable() for text in texts)
+        and all(len(text) <= _TEXT_CHARS_MAX for text in texts)
         and type(fields["reclaimed"]) is bool
     ):
         return None

@@ -8,6 +8,10 @@ the key: a token's header may repeat it, never choose it.
 
 The file is written before the catalog names the key, so a crash in between leaves a file that no record knows. Such a
 file is left alone and never used: a key is trusted because the catalog lists it, not because a file lies there.
+
+A restored directory has the public keys of the one its backup was made of, and no private ones. What those signed after
+the backup speaks of a past that never was here: numbers and versions may by now mean something else. So a restore
+closes each key (``close_keys``): it verifies what it signed up to the backup's instant, and never signs again.
 """
 
 from __future__ import annotations
@@ -55,6 +59,7 @@ class VerifyingKey:
     """A public key as the catalog has it.
 
     verify_until_ms: 0 for the key that signs; else when its last token will have expired.
+    issued_until_ms: 0 for no bound; else a token issued later is not verified. Such a key signs nothing.
     """
 
     kid: str
@@ -62,6 +67,7 @@ class VerifyingKey:
     public: bytes
     created_at_ms: int
     verify_until_ms: int = 0
+    issued_until_ms: int = 0
     key: Ed25519PublicKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +79,13 @@ class VerifyingKey:
             object.__setattr__(self, "key", Ed25519PublicKey.from_public_bytes(self.public))
         except ValueError as damage:
             raise error(Reason.CORRUPTION, f"Signing key {self.kid} in the catalog is damaged.") from damage
+
+    def may_have_signed(self, issued_at_s: int) -> bool:
+        """True unless a token of that time is of a past that a restore has undone.
+
+        A token knows its time in whole seconds, so all of its second must lie before the bound.
+        """
+        return not self.issued_until_ms or (issued_at_s + 1) * 1000 <= self.issued_until_ms
 
 
 class Keyring:
@@ -203,11 +216,11 @@ class Keyring:
 
     def _load(self) -> None:
         keys: dict[str, VerifyingKey] = {}
-        for record_key, row in schema.rows_of(self._store, schema.catalog_span(Tag.SIGNING_KEY)):
-            key = _decode_key(record_key, row.payload)
+        for found in _key_rows(self._store):
+            key = _decode_key(*found)
             keys[key.kid] = key
             private = self._load_private(key)
-            if key.verify_until_ms:
+            if key.verify_until_ms or key.issued_until_ms:
                 continue
             if private is None:
                 _log.warning("the private file of signing key %s is missing; a new key will sign from now on", key.kid)
@@ -244,6 +257,32 @@ class Keyring:
         return private
 
 
+def close_keys(store: Store, issued_until_ms: int) -> int:
+    """Bound every key in the catalog of a restored store to tokens issued before; return how many there are.
+
+    A bound that is there already and earlier stays. Blocks on a commit.
+    """
+    keys = [_decode_key(*found) for found in _key_rows(store)]
+    bounds = [min(key.issued_until_ms or issued_until_ms, issued_until_ms) for key in keys]
+    closed = [replace(key, issued_until_ms=bound) for key, bound in zip(keys, bounds, strict=True)]
+    if closed:
+        store.commit(Commit(tuple(_key_put(key) for key in closed)))
+    return len(closed)
+
+
+def drop_keys(store: Store) -> int:
+    """Forget every key in the catalog of a restored store, so that no token of before is verified; return how many."""
+    deletes = tuple(Delete(schema.signing_key_key(record_key.decode())) for record_key, _ in _key_rows(store))
+    if deletes:
+        store.commit(Commit(deletes))
+    return len(deletes)
+
+
+def _key_rows(store: Store) -> list[tuple[bytes, bytes]]:
+    rows = schema.rows_of(store, schema.catalog_span(Tag.SIGNING_KEY))
+    return [(record_key, row.payload) for record_key, row in rows]
+
+
 def _is_usable(key: VerifyingKey, now_ms: int) -> bool:
     return not key.verify_until_ms or now_ms < key.verify_until_ms
 
@@ -255,6 +294,8 @@ def _key_put(key: VerifyingKey) -> Put:
         "created_at_ms": key.created_at_ms,
         "verify_until_ms": key.verify_until_ms,
     }
+    if key.issued_until_ms:
+        fields["issued_until_ms"] = key.issued_until_ms
     return Put(schema.signing_key_key(key.kid), encode_record(fields), key.verify_until_ms)
 
 
@@ -269,6 +310,7 @@ def _decode_key(record_key: bytes, payload: bytes) -> VerifyingKey:
         fields.blob("public"),
         fields.integer("created_at_ms"),
         fields.integer("verify_until_ms"),
+        fields.integer("issued_until_ms") if "issued_until_ms" in fields else 0,
     )
 
 

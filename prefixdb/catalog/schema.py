@@ -5,10 +5,10 @@
     namespace 0            0x02 NAMESPACE       id u64                   name, state, labels, created_at_ms,
                                                                          updated_at_ms, reason, [incarnation]
     namespace 0            0x03 NAME            name utf-8               id            (live namespaces only)
-    namespace 0            0x04 BAN             id u64                   incarnation, name, banned_at_ms, by, reason,
+    namespace 0            0x04 BAN             id u64                   [incarnation], name, banned_at_ms, by, reason,
                                                                          reclaim_after_ms, prior_state, prior_reason,
                                                                          started_at_ms, bytes_before, rows_before,
-                                                                         reclaimed_at_ms
+                                                                         reclaimed_at_ms, [staged: true]
     namespace 0            0x05 REPORT          id u64, incarnation u64  name, banned_at_ms, by, reason,
                                                                          reclaim_after_ms, started_at_ms,
                                                                          finished_at_ms, bytes_total, bytes_freed,
@@ -16,7 +16,8 @@
     namespace 0            0x06 WATERMARK       (empty) | id u64 |       at_ms         (the row's version is the mark)
                                                 id u64, subject utf-8
     namespace 0            0x07 SIGNING_KEY     kid ascii                algorithm, public, created_at_ms,
-                                                                         verify_until_ms (0: it signs)
+                                                                         verify_until_ms (0: it signs),
+                                                                         [issued_until_ms]
     namespace 0            0x08 REVOKED_TOKEN   id u64, jti ascii        expires_at_s
     the namespace's own    0x20 GROUP           name utf-8               rules: [[database | nil, prefix, read, write]]
     the namespace's own    0x21 SERVICE_TOKEN   jti ascii                subject, groups, guardian, issued_at_s,
@@ -33,7 +34,8 @@
 
 Tag 0x00 is the store's, 0x25 and up are free. The keys and codecs of MEMBER, GRANT and LOGIN are in ``member_records``,
 those of all others here. The row that creates a namespace omits ``incarnation``: the version of
-its own commit is it, and nobody knows that number before the commit; every later rewrite carries it.
+its own commit is it, and nobody knows that number before the commit; every later rewrite carries it. So does the ban of a namespace that is staged by
+that commit (see ``staging``).
 
 What is about a namespace but must outlive or outrank it (its record, ban, report, revocations) lies in namespace 0, so
 that it is found with one scan at start and no tenant's span has to be read. Everything else lies under the namespace's
@@ -241,6 +243,9 @@ class Fields:
     def __init__(self, payload: bytes) -> None:
         self._fields = decode_record(payload)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
     def integer(self, name: str) -> int:
         """Return an integer field, 0 .. 2^64-1."""
         value = self._fields.get(name)
@@ -308,11 +313,13 @@ def decode_namespace(namespace_id: int, row: Row) -> NamespaceRecord:
     )
 
 
-def encode_ban(ban: Ban) -> bytes:
-    """Return the payload of a ban manifest record."""
+def encode_ban(ban: Ban, *, creating: bool = False) -> bytes:
+    """Return the payload of a ban manifest record; ``creating`` leaves the incarnation to the row's version."""
+    head = {} if creating else {"incarnation": ban.incarnation}
+    tail = {"staged": True} if ban.staged else {}
     return encode_record(
-        {
-            "incarnation": ban.incarnation,
+        head
+        | {
             "name": ban.name,
             "banned_at_ms": ban.banned_at_ms,
             "by": ban.by,
@@ -325,15 +332,21 @@ def encode_ban(ban: Ban) -> bytes:
             "rows_before": ban.rows_before,
             "reclaimed_at_ms": ban.reclaimed_at_ms,
         }
+        | tail
     )
 
 
 def decode_ban(namespace_id: int, row: Row) -> Ban:
     """Return the ban that a row describes."""
     fields = ban_fields(row.payload)
+    incarnation = fields.incarnation
+    if isinstance(incarnation, UnsetType):
+        if not fields.staged:
+            raise damaged()
+        incarnation = row.version
     return Ban(  # By position, as above.
         namespace_id,
-        fields.incarnation,
+        incarnation,
         fields.name,
         fields.banned_at_ms,
         fields.by,
@@ -345,6 +358,7 @@ def decode_ban(namespace_id: int, row: Row) -> Ban:
         fields.bytes_before,
         fields.rows_before,
         fields.reclaimed_at_ms,
+        fields.staged,
     )
 
 

@@ -64,7 +64,10 @@ def _read_own(token: str, parts: Compact, keyring: Keyring, now_s: int) -> Claim
     if algorithm != key.algorithm:
         refuse("algorithm is not the key's")
     check_signature(token, parts.payload, key.key, key.algorithm)
-    return replace(own_claims(parts.fields, now_s), kid=kid, key_print=key.public)
+    claims = own_claims(parts.fields, now_s)
+    if not key.may_have_signed(claims.issued_at_s):
+        refuse("issued after the backup that was restored")
+    return replace(claims, kid=kid, key_print=key.public)
 
 
 def _read_foreign(token: str, parts: Compact, issuer: Issuer, now_s: int) -> Claims:
