@@ -15,6 +15,7 @@ import grpc
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
 from prefixdb.client.aio.access import AsyncAccess
+from prefixdb.client.aio.upload import AsyncUpload
 from prefixdb.client.encoding import encode_password
 from prefixdb.client.failures import closed, deadline_exceeded, in_doubt, translate
 from prefixdb.client.methods import Method, RequestT, ResponseT, backoff_s
@@ -108,6 +109,16 @@ class AsyncConnection:
         token = await self._token(self.options.deadline_s)
         call = wire.Duplex(self._open(), method, _metadata(token))
         return AsyncExchange(call, method, self.options.endpoint, token)
+
+    async def open_upload(
+        self, method: Method[RequestT, ResponseT], first: RequestT
+    ) -> AsyncUpload[RequestT, ResponseT]:
+        """Start a bidirectional call whose requests, after the first, come from an iterator."""
+        if method.secret:
+            self.options.check_private("what the archive holds")
+        token = await self._token(self.options.deadline_s)
+        call = wire.Upload(self._open(), method, first, _metadata(token))
+        return AsyncUpload(call, self.options.endpoint, token)
 
     async def health(self, *, deadline_s: float | None = None) -> str:
         """Return the server's health, for example ``SERVING``; needs no token."""

@@ -16,6 +16,7 @@ from prefixdb.client.aio.keyvalue import AsyncKeyValue
 from prefixdb.client.aio.pipeline import AsyncPipeline
 from prefixdb.client.aio.scan import scan_pages
 from prefixdb.client.aio.transaction import AsyncTransaction, run_transaction
+from prefixdb.client.aio.transfers import AsyncTransfers
 from prefixdb.client.encoding import Key, Lifetime, check_database, key_range
 from prefixdb.client.models import Identity, LoginInfo, Row, identity_of, row_of
 from prefixdb.client.options import ClientOptions, TlsOptions, check_deadline, resolve_options
@@ -24,7 +25,7 @@ from prefixdb.v1 import auth_pb2, key_value_pb2
 T = TypeVar("T")
 
 
-class AsyncDatabase(AsyncKeyValue):
+class AsyncDatabase(AsyncKeyValue, AsyncTransfers):
     """A numbered database of the namespace that the token names; ``connect_async`` makes it.
 
     Views made by ``database`` and ``with_deadline`` share its connection; closing any of them closes it for all.

@@ -7,7 +7,7 @@ module of ``sync`` is generated from the one of the same name here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -135,6 +135,58 @@ class Duplex(Generic[RequestT, ResponseT]):
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
         self._call.cancel()
+
+
+class Upload(Generic[RequestT, ResponseT]):
+    """One bidirectional call whose requests are drawn from an iterator, no faster than the other side takes them."""
+
+    def __init__(
+        self, channel: Channel, method: Method[RequestT, ResponseT], first: RequestT, metadata: Metadata
+    ) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.stream_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._call = start(metadata=metadata)
+        self._rest: asyncio.Future[Iterator[RequestT]] = asyncio.get_running_loop().create_future()
+        self._sender = asyncio.create_task(self._send(first))
+        self.failure: Exception | None = None
+        """What the iterator raised; the call is cancelled then."""
+        self.drained = False
+        """True when every request was handed to gRPC."""
+
+    def send_all(self, rest: Iterator[RequestT]) -> None:
+        """Send what comes after the first request. A thread draws from the iterator, which may block."""
+        if not self._rest.done():
+            self._rest.set_result(rest)
+
+    async def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """As ``ResponseStream.receive``; raises what the iterator of the requests raised."""
+        try:
+            message: ResponseT | None = await _read(self._call, timeout_s)
+        except (grpc.RpcError, asyncio.CancelledError):
+            if self.failure is not None:
+                raise self.failure from None
+            raise
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._sender.cancel()
+        self._call.cancel()
+
+    async def _send(self, first: RequestT) -> None:
+        try:
+            await self._call.write(first)
+            rest = await self._rest
+            while (message := await asyncio.to_thread(next, rest, None)) is not None:
+                await self._call.write(message)
+            self.drained = True
+            await self._call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The call has ended; whoever receives learns why.
+            return
+        except Exception as failure:  # noqa: BLE001 - ``receive`` raises it
+            self.failure = failure
+            self._call.cancel()
 
 
 async def _read(call: Any, timeout_s: float | None) -> Any:

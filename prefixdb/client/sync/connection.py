@@ -22,6 +22,7 @@ from prefixdb.client.options import ClientOptions
 from prefixdb.client.pending import repeat_in_doubt
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.access import Access
+from prefixdb.client.sync.upload import Upload
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, UnauthenticatedError, UnavailableError
 
@@ -109,6 +110,14 @@ class Connection:
         token = self._token(self.options.deadline_s)
         call = wire.Duplex(self._open(), method, _metadata(token))
         return Exchange(call, method, self.options.endpoint, token)
+
+    def open_upload(self, method: Method[RequestT, ResponseT], first: RequestT) -> Upload[RequestT, ResponseT]:
+        """Start a bidirectional call whose requests, after the first, come from an iterator."""
+        if method.secret:
+            self.options.check_private("what the archive holds")
+        token = self._token(self.options.deadline_s)
+        call = wire.Upload(self._open(), method, first, _metadata(token))
+        return Upload(call, self.options.endpoint, token)
 
     def health(self, *, deadline_s: float | None = None) -> str:
         """Return the server's health, for example ``SERVING``; needs no token."""

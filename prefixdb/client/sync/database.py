@@ -20,12 +20,13 @@ from prefixdb.client.sync.keyvalue import KeyValue
 from prefixdb.client.sync.pipeline import Pipeline
 from prefixdb.client.sync.scan import scan_pages
 from prefixdb.client.sync.transaction import Transaction, run_transaction
+from prefixdb.client.sync.transfers import Transfers
 from prefixdb.v1 import auth_pb2, key_value_pb2
 
 T = TypeVar("T")
 
 
-class Database(KeyValue):
+class Database(KeyValue, Transfers):
     """A numbered database of the namespace that the token names; ``connect`` makes it.
 
     Views made by ``database`` and ``with_deadline`` share its connection; closing any of them closes it for all.

@@ -18,11 +18,13 @@ from prefixdb.client.models import (
     namespace_of,
     report_of,
 )
+from prefixdb.client.models_transfer import OnProgress, PlacedNamespace
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.connection import Connection
+from prefixdb.client.sync.placing import Source, clone_namespace, restore_namespace
 from prefixdb.errors import Reason, UnauthenticatedError, UnavailableError, error
 from prefixdb.limits import LIST_PAGE_ENTRIES_MAX
-from prefixdb.v1 import namespaces_pb2
+from prefixdb.v1 import namespaces_pb2, transfer_pb2
 
 
 class Namespaces:
@@ -163,6 +165,60 @@ class Namespaces:
                 if messages is not None:
                     messages.cancel()
             wire.sleep(backoff_s(attempt))
+
+    def restore(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        id: int | None = None,
+        members: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> PlacedNamespace:
+        """Make a new namespace from an archive: all of it, or none. Nothing of it is seen before it is whole.
+
+        ``db.export(file, namespace=…, members=True)`` makes such archives. Tokens and grants do not come back: the new
+        namespace is another one than the archive's, also under the same name and number.
+
+        Args:
+            source: name of a file, or an open one.
+            name: of the new namespace; None for the archive's.
+            id: its number; None to have one drawn.
+            members: also take in members and groups, when the archive has them.
+            on_progress: told how far it is.
+
+        Raises:
+            AlreadyExistsError: NAMESPACE_EXISTS.
+            InvalidArgumentError: ARCHIVE_INVALID.
+            OutcomeUnknownError: the connection was lost; ``get`` tells whether the namespace is there.
+        """
+        begin = transfer_pb2.RestoreNamespaceBegin(name=name or "", id=id, members=members)
+        return restore_namespace(self._connection, source, begin, on_progress)
+
+    def clone(
+        self,
+        source: int | str,
+        name: str,
+        *,
+        id: int | None = None,
+        members: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> PlacedNamespace:
+        """Make a new namespace with the rows another one has at one instant; the other one goes on meanwhile.
+
+        Args:
+            source: name or id of the other one.
+            name: of the new namespace.
+            id: its number; None to have one drawn.
+            members: also members and groups.
+            on_progress: told how far it is.
+
+        Raises:
+            AlreadyExistsError: NAMESPACE_EXISTS.
+            NamespaceBannedError: the other one was banned meanwhile.
+            OutcomeUnknownError: the connection was lost; ``get`` tells whether the namespace is there.
+        """
+        return clone_namespace(self._connection, source, name, id=id, members=members, on_progress=on_progress)
 
 
 def _duration(lifetime: Lifetime) -> Duration:

@@ -122,6 +122,57 @@ class Duplex(Generic[RequestT, ResponseT]):
             yield message
 
 
+class Upload(Generic[RequestT, ResponseT]):
+    """One bidirectional call whose requests are drawn from an iterator, no faster than the other side takes them.
+
+    gRPC draws them in a thread of its own.
+    """
+
+    def __init__(
+        self, channel: Channel, method: Method[RequestT, ResponseT], first: RequestT, metadata: Metadata
+    ) -> None:
+        serializer, parser = method.request.SerializeToString, method.response.FromString
+        start: Any = channel.stream_stream(method.path, request_serializer=serializer, response_deserializer=parser)
+        self._handed: queue.SimpleQueue[Iterator[RequestT] | None] = queue.SimpleQueue()
+        self.failure: Exception | None = None
+        """What the iterator raised; the call is cancelled then."""
+        self.drained = False
+        """True when every request was handed to gRPC."""
+        self._call = start(self._requests(first), metadata=metadata)
+        # Or the thread would wait for ever for the rest of a call that has ended.
+        self._call.add_done_callback(lambda _: self._handed.put(None))
+
+    def send_all(self, rest: Iterator[RequestT]) -> None:
+        """Send what comes after the first request. The iterator may block."""
+        self._handed.put(rest)
+
+    def receive(self, timeout_s: float | None) -> ResponseT | None:
+        """As ``ResponseStream.receive``; raises what the iterator of the requests raised."""
+        try:
+            message: ResponseT | None = _next(self._call, timeout_s)
+        except grpc.RpcError:
+            if self.failure is not None:
+                raise self.failure from None
+            raise
+        return message
+
+    def cancel(self) -> None:
+        """End the call; harmless when it has ended."""
+        self._call.cancel()
+
+    def _requests(self, first: RequestT) -> Iterator[RequestT]:
+        yield first
+        rest = self._handed.get()
+        if rest is None:
+            return
+        try:
+            yield from rest
+            self.drained = True
+        except Exception as failure:  # noqa: BLE001 - ``receive`` raises it
+            self.failure = failure
+            self._call.cancel()
+
+
 def _next(call: Any, timeout_s: float | None) -> Any:
     """Return the next message of a call, None at its end.
 

@@ -1,0 +1,127 @@
+"""A file that appears under its name when it is whole, and never before.
+
+    NAME            replaced in one step, at the end
+    .NAME.partial   written meanwhile; locked by its writer, so that two of them do not meet, and taken over by the next
+                    when one was killed
+
+What is no ordinary file (a pipe, a terminal, /dev/null) is written as it is: it cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from prefixdb.errors import Reason, error
+
+_BUFFER_BYTES = 1 << 20
+
+
+class PartialFile:
+    """Write to ``file``; leaving the block without an exception brings it to disk and gives it its name.
+
+    Args:
+        path: the name. A link is followed: what it leads to is replaced, not the link.
+        private: whether nobody but its owner may read it, mode 0600.
+
+    Raises:
+        OSError: it cannot be made.
+        FailedPreconditionError: DIRECTORY_LOCKED when another process is writing it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, private: bool = False) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._scratch: Path | None = None
+        if self._is_special():
+            self.file: BinaryIO = self.path.open("wb", buffering=_BUFFER_BYTES)
+            return
+        self._scratch = self.path.with_name(f".{self.path.name}.partial")
+        self.file = os.fdopen(self._locked(self._scratch, private), "wb", buffering=_BUFFER_BYTES)
+
+    def __repr__(self) -> str:
+        return f"PartialFile({self.path})"
+
+    def restart(self) -> bool:
+        """Forget what was written; False when that is not possible."""
+        if self._scratch is None:
+            return False
+        self.file.flush()
+        self.file.seek(0)
+        self.file.truncate()
+        return True
+
+    def commit(self) -> None:
+        """Bring it to disk and give it its name."""
+        self.file.flush()
+        if self._scratch is None:
+            self.file.close()
+            return
+        os.fsync(self.file.fileno())
+        self._scratch.replace(self.path)
+        self._scratch = None
+        self.file.close()
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless after ``commit``."""
+        if self._scratch is not None:
+            # Before the lock goes with the file, or another's new one could be removed.
+            self._scratch.unlink(missing_ok=True)
+            self._scratch = None
+        try:
+            self.file.close()
+        except OSError:
+            # What is still in the buffer does not fit the disk. It is not wanted, and the descriptor is closed.
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if failure is None:
+                self.commit()
+        finally:
+            self.discard()
+
+    def _is_special(self) -> bool:
+        try:
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            return False
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, os.strerror(21), str(self.path))
+        return not stat.S_ISREG(mode)
+
+    def _locked(self, scratch: Path, private: bool) -> int:
+        """Return the descriptor of the empty scratch file, which is ours alone."""
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(scratch, flags, 0o600 if private else 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), scratch.lstat()):
+                    if private:
+                        os.fchmod(descriptor, 0o600)
+                    os.ftruncate(descriptor, 0)
+                    return descriptor
+            except FileNotFoundError:
+                pass  # Its writer finished between the two calls: it has its name now, and we begin another one.
+            except BlockingIOError as cause:
+                os.close(descriptor)
+                message = f"Another process is writing {self.path}; wait for it, or choose another name."
+                raise error(Reason.DIRECTORY_LOCKED, message) from cause
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
