@@ -1,10 +1,10 @@
 """A spool: an archive on its way in, kept in a file until all of it is known to be right.
 
-Nothing of an archive may be seen before its footer has come, and an archive may be larger than the memory. So its frames
-are written down as they are checked, byte for byte, and read again when they are applied: the file of a whole spool is
-the archive itself. Reading checks everything a second time, digests included, so bytes that the disk changed in between
-are refused too. A spool holds tenants' rows; whoever keeps one keeps their namespace from being proven empty until the
-file is gone.
+Nothing of an archive may be seen before its footer has come, and an archive may be larger than the memory. So its
+frames are written down as they are checked, byte for byte, and read again when they are applied: the file of a whole
+spool is the archive itself. Reading checks everything a second time, digests included, so bytes that the disk changed
+in between are refused too. A spool holds tenants' rows; whoever keeps one keeps their namespace from being proven empty
+until the file is gone.
 """
 
 from __future__ import annotations
@@ -148,4 +148,4 @@ def sync_directory(path: Path) -> None:
 def _refusal(failure: OSError) -> PrefixdbError:
     if is_no_space(failure):
         return disk_full()
-    return error(Reason.READ_ONLY_STORE, "The server cannot write or read the file of an archive that is on its way in.")
+    return error(Reason.READ_ONLY_STORE, "The server cannot use the file of an archive that is on its way in.")

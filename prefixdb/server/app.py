@@ -67,7 +67,7 @@ from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
 from prefixdb.service.throttle import Throttle
 from prefixdb.service.transfer import Transfer
-from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, WAITING_MAX, Workers
+from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, TRANSFER_SHARE, WAITING_MAX, Workers
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
@@ -210,6 +210,7 @@ class App:
         self.hashing = Hashing()
         self.workers = Workers(ADMINISTRATION_SHARE, "administration", WAITING_MAX)
         self.readers = Workers(READING_SHARE, "reading")
+        self.transfers = Workers(TRANSFER_SHARE, "transfer")
         self.throttle = Throttle()
         self.gate = Gate(
             GateParts(
@@ -232,6 +233,7 @@ class App:
         self._parts.callback(self.hashing.close)
         self._parts.callback(self.workers.close)
         self._parts.callback(self.readers.close)
+        self._parts.callback(self.transfers.close)
         self._parts.push_async_callback(self.administration.drain)
         sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
         self._parts.callback(sweep.cancel)
@@ -280,9 +282,22 @@ class App:
                 registry, authority.identities, self.hashing, administration, workers=self.workers
             ),
             "Maintenance": Maintenance(store, registry, clock, facts, administration),
-            "Transfer": Transfer(Backups(), Exports(), Imports(), Staging()),
+            "Transfer": self._transfer(),
         }
         return [method for service in SERVICES for method in methods_of(service, implementations[service.name])]
+
+    def _transfer(self) -> Transfer:
+        """Return the service that moves data in bulk."""
+        store, clock, registry = self.store, self.clock, self.registry
+        exports = Exports(
+            store,
+            registry,
+            clock,
+            administration=self.administration,
+            streams=self.streams,
+            workers=self.transfers,
+        )
+        return Transfer(Backups(), exports, Imports(), Staging())
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""

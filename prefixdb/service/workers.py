@@ -32,6 +32,9 @@ RETRY_MS = 1_000
 READING_SHARE = 4
 """Threads of one namespace for large BatchGets, which wait for the disk."""
 
+TRANSFER_SHARE = 2
+"""Threads of one namespace for exports and imports: work of seconds to hours, in pieces of milliseconds."""
+
 _Result = TypeVar("_Result")
 
 
