@@ -30,6 +30,8 @@ class Directory:
         for record in self._records.values():
             self._counts[record.state] += 1
         self._bans = BanManifest(bans)
+        # Names by the numbers that are promised to namespaces in the making; see ``staging``.
+        self._reserved: dict[int, str] = {}
 
     def get(self, namespace_id: int) -> NamespaceRecord | None:
         """Return the record, or None. One dict look-up, no lock."""
@@ -90,28 +92,54 @@ class Directory:
         with self._lock:
             return self._bans.all()
 
+    def reserve(self, namespace_id: int, name: str) -> None:
+        """Promise a number and a name, and hold back the number's ban until ``release``."""
+        with self._lock:
+            self._reserved[namespace_id] = name
+            self._bans.hold_back(namespace_id)
+
+    def release(self, namespace_id: int) -> None:
+        """End a reservation; harmless when there is none."""
+        with self._lock:
+            if self._reserved.pop(namespace_id, None) is not None:
+                self._bans.let_go(namespace_id)
+
+    def reserved_name(self, namespace_id: int) -> str | None:
+        """Return the name that is promised together with a number, None when that is not reserved."""
+        return self._reserved.get(namespace_id)
+
+    def is_reserved(self, namespace_id: int) -> bool:
+        """Return whether the number is promised. One dict look-up, no lock."""
+        return namespace_id in self._reserved
+
+    def is_name_reserved(self, name: str) -> bool:
+        """Return whether the name is promised."""
+        with self._lock:
+            return name in self._reserved.values()
+
     def apply(self, record: NamespaceRecord, ban: Ban | None) -> None:
         """Replace a namespace's record and its ban (None: it has none) in one step."""
         with self._lock:
+            old = self._records.get(record.id)
+            if old is not None:
+                self._unname(old)
             if ban is None:
                 self._bans.remove(record.id)
             else:
                 self._bans.put(ban)
-            self._put(record)
+            self._put(record, old)
 
-    def _put(self, record: NamespaceRecord) -> None:
-        old = self._records.get(record.id)
+    def _put(self, record: NamespaceRecord, old: NamespaceRecord | None) -> None:
         if old is None:
             bisect.insort(self._ids, record.id)
         else:
-            self._unname(old)
             self._counts[old.state] -= 1
         self._counts[record.state] += 1
         self._index_live(record, was_live=old is not None and old.state.is_live)
         self._records[record.id] = record
         if record.state.is_live:
             self._live_names[record.name] = record.id
-        elif self._dropped_names is not None:
+        elif self._dropped_names is not None and not self._never_lived(record):
             self._dropped_names.setdefault(record.name, set()).add(record.id)
 
     def _index_live(self, record: NamespaceRecord, *, was_live: bool) -> None:
@@ -125,7 +153,7 @@ class Directory:
             # A name may have gone to another namespace only after this one was dropped, so this entry is its own.
             self._live_names.pop(record.name, None)
             return
-        if self._dropped_names is None:
+        if self._dropped_names is None or self._never_lived(record):
             return
         dropped = self._dropped_names[record.name]
         dropped.discard(record.id)
@@ -136,9 +164,14 @@ class Directory:
         if self._dropped_names is None:
             self._dropped_names = {}
             for record in self._records.values():
-                if not record.state.is_live:
+                if not record.state.is_live and not self._never_lived(record):
                     self._dropped_names.setdefault(record.name, set()).add(record.id)
         return self._dropped_names
+
+    def _never_lived(self, record: NamespaceRecord) -> bool:
+        """Return whether a dropped namespace was only ever staged: no name finds it."""
+        ban = self._bans.get(record.id)
+        return ban is not None and ban.staged
 
     def _dropped_at(self, namespace_id: int) -> tuple[int, int]:
         ban = self._bans.get(namespace_id)

@@ -59,11 +59,14 @@ def take_back(record: NamespaceRecord, ban: Ban | None, now_ms: int) -> Change:
     """Undo a ban. That its name is free the caller has looked at.
 
     Raises:
-        FailedPreconditionError: NAMESPACE_STATE when it is not banned; RECLAIM_STARTED when the grace is over or the
-            reclaim was begun: its number may be published to the store, and what is published is dropped.
+        FailedPreconditionError: NAMESPACE_STATE when it is not banned, or never lived; RECLAIM_STARTED when the grace
+            is over or the reclaim was begun: its number may be published to the store, and what is published is
+            dropped.
     """
     if ban is None:
         raise state_error(record, "The namespace is not banned.")
+    if ban.staged:
+        raise state_error(record, "The namespace was never finished; it cannot come back.")
     if ban.reclaim_started_at_ms or now_ms >= ban.reclaim_after_ms:
         raise error(Reason.RECLAIM_STARTED, "The grace is over; the namespace cannot come back.")
     restored = replace(record, state=ban.prior_state, state_reason=ban.prior_reason, updated_at_ms=now_ms)

@@ -106,6 +106,7 @@ class Ban(msgspec.Struct, frozen=True, gc=False):
     reclaim_started_at_ms: 0 until the reclaimer has said, durably, that it begins; no unban from then on.
     bytes_before, rows_before: approximate size measured at that moment.
     reclaimed_at_ms: 0 until the proof of emptiness.
+    staged: the namespace never lived: it is in the making, or came to nothing (see ``catalog.staging``).
     """
 
     namespace_id: int
@@ -121,6 +122,7 @@ class Ban(msgspec.Struct, frozen=True, gc=False):
     bytes_before: int = 0
     rows_before: int = 0
     reclaimed_at_ms: int = 0
+    staged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

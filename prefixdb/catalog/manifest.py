@@ -22,6 +22,8 @@ class BanManifest:
     the manifest's size: a heap while its grace runs, ``_due`` when that is over, ``_begun`` once the reclaim has begun.
     Entries of the heap that are outdated are met and dropped when their time comes.
 
+    A ban that is held back is due only when it is let go: its namespace is in the making (see ``staging``).
+
     Not thread-safe: the registry holds its view lock around every call and hands out copies.
     """
 
@@ -29,6 +31,7 @@ class BanManifest:
         undone = [ban for ban in bans if not ban.reclaimed_at_ms]
         begun = sorted((ban for ban in undone if ban.reclaim_started_at_ms), key=_turn)
         self._bans = {ban.namespace_id: ban for ban in bans}
+        self._held: set[int] = set()
         self._due: dict[int, Ban] = {}
         self._begun = {ban.namespace_id: ban for ban in begun}
         self._graces = [(ban.reclaim_after_ms, ban.namespace_id) for ban in undone if not ban.reclaim_started_at_ms]
@@ -54,6 +57,17 @@ class BanManifest:
         self._bans.pop(namespace_id, None)
         self._due.pop(namespace_id, None)
         self._begun.pop(namespace_id, None)
+
+    def hold_back(self, namespace_id: int) -> None:
+        """Have no ban of the number be due until it is let go. Called while it has none that waits."""
+        self._held.add(namespace_id)
+
+    def let_go(self, namespace_id: int) -> None:
+        """Have the number's ban be due again when its time comes; harmless when it was not held back."""
+        self._held.discard(namespace_id)
+        ban = self._bans.get(namespace_id)
+        if ban is not None:
+            self.put(ban)
 
     def due(self, now_ms: int) -> list[Ban]:
         """Return the bans whose grace is over and whose reclaim has not begun, by the end of their grace."""
@@ -89,6 +103,8 @@ class BanManifest:
         """Return the ban that an entry of the heap stands for, or None when it is outdated."""
         ban = self._bans.get(namespace_id)
         if ban is None or ban.reclaim_started_at_ms or ban.reclaim_after_ms != grace_end_ms:
+            return None
+        if namespace_id in self._held:
             return None
         return ban
 

@@ -16,15 +16,14 @@ loop. Listeners run in the thread of the change, after the lock is released.
 from __future__ import annotations
 
 import logging
-import secrets
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from prefixdb import limits
 from prefixdb.catalog import dropping, load, schema
+from prefixdb.catalog.changing import Changing, Listener
 from prefixdb.catalog.dropping import Change, state_error
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
@@ -35,15 +34,15 @@ from prefixdb.catalog.entities import (
     ReclaimReport,
     ServiceTokenRecord,
 )
+from prefixdb.catalog.free import Free
 from prefixdb.catalog.names import check_labels, check_name, check_reason
 from prefixdb.catalog.schema import Tag
+from prefixdb.catalog.staging import Staging
 from prefixdb.clock import Clock
-from prefixdb.errors import OutcomeUnknownError, PrefixdbError, Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.base import Absent, Commit, Condition, Delete, Mutation, Put, SpanSize, Store, VersionIs
 
 __all__ = ["NamespaceRecord", "NamespaceState", "Registry"]
-
-Listener = Callable[[int], None]
 
 _log = logging.getLogger(__name__)
 _ID_DRAWS_MAX = 100
@@ -55,17 +54,19 @@ class Registry:
     def __init__(self, store: Store, clock: Clock) -> None:
         """Load everything; create namespace 0 in an empty store.
 
+        ``staging`` is the way of namespaces that are restored or cloned.
+
         Raises:
             FailedPreconditionError: FORMAT_TOO_NEW, a newer prefixdb wrote the catalog.
             DataLossError: CORRUPTION, records are damaged or contradict each other.
         """
         self._store = store
         self._clock = clock
-        self._changes = threading.Lock()
-        self._listeners: list[Listener] = []
-        self._changed: list[int] = []
         load.open_catalog(store, clock)
         self._directory = load.load_directory(store)
+        self._changes = Changing(store, self._directory)
+        self._free = Free(store, self._directory)
+        self.staging = Staging(clock, self._changes, self._directory, self._free)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -130,18 +131,17 @@ class Registry:
 
     def settle(self) -> None:
         """Return once every change that was committed before this call is visible in memory."""
-        with self._changes:
-            pass
+        self._changes.settle()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let no namespace change meanwhile, so that what memory says is what the store holds. For moments only."""
-        with self._changes:
+        with self._changes.one():
             yield
 
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
-        self._listeners.append(listener)
+        self._changes.add_listener(listener)
 
     # --- changing --------------------------------------------------------------------------------------------------
 
@@ -170,9 +170,9 @@ class Registry:
         """
         check_name(name)
         checked_labels = check_labels(labels or {})
-        with self._changing():
-            self._check_name_free(name)
-            chosen = self._draw_id() if namespace_id is None else self._check_id(namespace_id)
+        with self._changes.one():
+            self._free.check_name(name)
+            chosen = self._free.draw_id() if namespace_id is None else self._free.check_id(namespace_id)
             return self._create(chosen, name, checked_labels, load.first_puts(chosen, first_token, first_member))
 
     def update(
@@ -185,7 +185,7 @@ class Registry:
             FailedPreconditionError: NAMESPACE_STATE when dropped, NAMESPACE_PROTECTED for a rename of namespace 0.
             AlreadyExistsError: NAMESPACE_EXISTS.
         """
-        with self._changing():
+        with self._changes.one():
             record = self._live(namespace_id)
             changes = replace(
                 record,
@@ -196,9 +196,9 @@ class Registry:
             mutations: list[Mutation] = []
             if changes.name != record.name:
                 self._check_protected(namespace_id)
-                self._check_name_free(changes.name)
+                self._free.check_name(changes.name)
                 mutations = [Delete(schema.name_key(record.name)), load.name_put(changes)]
-            return self._change(Change(record, changes, None, tuple(mutations)))
+            return self._changes.make(Change(record, changes, None, tuple(mutations)))
 
     def suspend(self, namespace_id: int, state: NamespaceState, reason: str = "") -> NamespaceRecord:
         """Make a live namespace READ_ONLY or SUSPENDED; from one of these to the other too.
@@ -226,7 +226,7 @@ class Registry:
         """Drop a namespace in one commit, whatever its size; its name is free at once.
 
         Manifest, record and name index change together. Banning a dropped namespace again changes nothing and returns
-        the record as it is: the first ban's grace and reason stand.
+        the record as it is: the first ban's grace and reason stand. One that is in the making comes to nothing.
 
         Args:
             namespace_id: the namespace.
@@ -242,13 +242,13 @@ class Registry:
         check_reason(reason)
         if not 0 <= grace_ms <= limits.BAN_GRACE_MS_MAX:
             raise error(Reason.BAD_FIELD, "grace must be 0 to 365 days.", metadata={"field": "grace"})
-        with self._changing():
-            record = self._known(namespace_id)
+        with self._changes.one():
+            record = self._changes.known(namespace_id)
             self._check_protected(namespace_id)
             if not record.state.is_live:
-                return record
+                return self._ban_again(record, by=by, reason=reason)
             now_ms = self._clock.now_ms()
-            return self._change(dropping.drop(record, now_ms=now_ms, by=by, reason=reason, grace_ms=grace_ms))
+            return self._changes.make(dropping.drop(record, now_ms=now_ms, by=by, reason=reason, grace_ms=grace_ms))
 
     def unban(self, namespace_id: int) -> NamespaceRecord:
         """Take a ban back: the namespace is again what it was, and its tokens work again.
@@ -258,12 +258,12 @@ class Registry:
             FailedPreconditionError: RECLAIM_STARTED after the grace; NAMESPACE_STATE when it is not banned or its name
                 has been taken since.
         """
-        with self._changing():
-            record = self._known(namespace_id)
+        with self._changes.one():
+            record = self._changes.known(namespace_id)
             change = dropping.take_back(record, self._directory.ban_of(namespace_id), self._clock.now_ms())
-            if self._is_name_taken(record.name):
+            if self._free.is_name_taken(record.name):
                 raise state_error(record, "Its name is in use by another namespace; rename that one first.")
-            return self._change(change)
+            return self._changes.make(change)
 
     def mark_reclaims_started(self, sizes: Mapping[int, SpanSize]) -> dict[int, Ban | PrefixdbError]:
         """Say durably that reclaiming begins: from now on there is no way back. Harmless when said again.
@@ -279,11 +279,8 @@ class Registry:
         Raises:
             PrefixdbError: as ``Store.commit_many``, for all of them.
         """
-        with self._changing():
-            now_ms = self._clock.now_ms()
-            written = self._change_many(
-                sizes, lambda record, ban: dropping.begin(record, ban, now_ms, sizes[record.id])
-            )
+        with self._changes.one():
+            written = self._changes.make_many(sizes, lambda record, ban: self._begin(record, ban, sizes[record.id]))
             return {
                 namespace_id: outcome if isinstance(outcome, PrefixdbError) else self._ban(namespace_id)
                 for namespace_id, outcome in written.items()
@@ -305,86 +302,13 @@ class Registry:
             PrefixdbError: as ``Store.commit_many``, for all of them.
         """
         by_id = {report.namespace_id: report for report in reports}
-        with self._changing():
-            return self._change_many(
+        with self._changes.one():
+            return self._changes.make_many(
                 by_id,
                 lambda record, ban: dropping.finish(record, ban, by_id[record.id], self._revocations_of(record.id)),
             )
 
     # --- private ---------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Serialise a change. What it made visible is announced once the lock is free, also when it then failed."""
-        announced: list[int] = []
-        try:
-            with self._changes:
-                try:
-                    yield
-                finally:
-                    announced, self._changed = self._changed, []
-        finally:
-            for namespace_id in announced:
-                self._announce(namespace_id)
-
-    def _announce(self, namespace_id: int) -> None:
-        for listener in self._listeners:
-            try:
-                listener(namespace_id)
-            except Exception:  # noqa: BLE001  # the change is done; one broken listener must not hide it from others
-                _log.exception("a listener failed on a change of namespace %d", namespace_id)
-
-    def _show(self, record: NamespaceRecord, ban: Ban | None) -> None:
-        """Make a durable change visible in memory and have it announced."""
-        self._directory.apply(record, ban)
-        self._changed.append(record.id)
-
-    def _commit(self, namespace_id: int, commit: Commit) -> int:
-        """Commit and return the version; after an unknown outcome believe what the store holds."""
-        try:
-            result = self._store.commit(commit)
-        except OutcomeUnknownError:
-            self._reload(namespace_id)
-            raise
-        if not result.applied:
-            raise _differs()
-        return result.version
-
-    def _change(self, change: Change) -> NamespaceRecord:
-        """Commit a change, then show it in memory."""
-        version = self._commit(change.new.id, change.commit())
-        return self._show_change(change, version)
-
-    def _change_many(
-        self, namespace_ids: Iterable[int], plan: Callable[[NamespaceRecord, Ban | None], Change | None]
-    ) -> dict[int, NamespaceRecord | PrefixdbError]:
-        """Commit a change of each namespace in one batch, then show them in memory; one that fails fails alone."""
-        outcomes: dict[int, NamespaceRecord | PrefixdbError] = {}
-        changes: list[Change] = []
-        for namespace_id in namespace_ids:
-            try:
-                record = self._known(namespace_id)
-                change = plan(record, self._directory.ban_of(namespace_id))
-            except PrefixdbError as refusal:
-                outcomes[namespace_id] = refusal
-                continue
-            outcomes[namespace_id] = record
-            if change is not None:
-                changes.append(change)
-        try:
-            results = self._store.commit_many([change.commit() for change in changes])
-        except OutcomeUnknownError:
-            for change in changes:
-                self._reload(change.new.id)
-            raise
-        for change, result in zip(changes, results, strict=True):
-            outcomes[change.new.id] = self._show_change(change, result.version) if result.applied else _differs()
-        return outcomes
-
-    def _show_change(self, change: Change, version: int) -> NamespaceRecord:
-        written = replace(change.new, row_version=version)
-        self._show(written, change.ban)
-        return written
 
     def _create(self, namespace_id: int, name: str, labels: dict[str, str], content: list[Put]) -> NamespaceRecord:
         now_ms = self._clock.now_ms()
@@ -398,19 +322,31 @@ class Registry:
             Delete(schema.ban_key(namespace_id)),
             *content,
         ]
-        version = self._commit(namespace_id, Commit(tuple(writes), dropping.name_conditions(writes), guards))
+        version = self._changes.commit(namespace_id, Commit(tuple(writes), dropping.name_conditions(writes), guards))
         created = replace(record, incarnation=version, row_version=version)
-        self._show(created, None)
+        self._changes.show(created, None)
         return created
 
+    def _ban_again(self, record: NamespaceRecord, *, by: str, reason: str) -> NamespaceRecord:
+        """Ban what was dropped already: only for a namespace in the making that changes anything."""
+        ban = self._directory.ban_of(record.id)
+        if ban is None or not self.staging.is_whole(record, ban):
+            return record
+        return self._changes.make(self.staging.dropped(record, ban, by=by, reason=reason))
+
+    def _begin(self, record: NamespaceRecord, ban: Ban | None, size: SpanSize) -> Change | None:
+        if self.staging.is_building(record.id):
+            raise state_error(record, "The namespace is in the making.")
+        return dropping.begin(record, ban, self._clock.now_ms(), size)
+
     def _set_state(self, namespace_id: int, state: NamespaceState, reason: str) -> NamespaceRecord:
-        with self._changing():
+        with self._changes.one():
             record = self._live(namespace_id)
             if record.state is state and record.state_reason == reason:
                 return record
             self._check_protected(namespace_id)
             new = replace(record, state=state, state_reason=reason, updated_at_ms=self._clock.now_ms())
-            return self._change(Change(record, new))
+            return self._changes.make(Change(record, new))
 
     def _ban(self, namespace_id: int) -> Ban:
         ban = self._directory.ban_of(namespace_id)
@@ -418,14 +354,8 @@ class Registry:
             raise error(Reason.INTERNAL, "A banned namespace without a ban.")
         return ban
 
-    def _known(self, namespace_id: int) -> NamespaceRecord:
-        record = self.get(namespace_id)
-        if record is None:
-            raise error(Reason.NAMESPACE_NOT_FOUND)
-        return record
-
     def _live(self, namespace_id: int) -> NamespaceRecord:
-        record = self._known(namespace_id)
+        record = self._changes.known(namespace_id)
         if not record.state.is_live:
             raise state_error(record, "The namespace was dropped.")
         return record
@@ -433,39 +363,6 @@ class Registry:
     def _check_protected(self, namespace_id: int) -> None:
         if namespace_id == DEFAULT_NAMESPACE_ID:
             raise error(Reason.NAMESPACE_PROTECTED)
-
-    def _is_name_taken(self, name: str) -> bool:
-        found = self._directory.find(name)
-        return found is not None and found.state.is_live
-
-    def _check_name_free(self, name: str) -> None:
-        if self._is_name_taken(name):
-            raise error(Reason.NAMESPACE_EXISTS, "A namespace of this name exists.")
-
-    def _check_id(self, namespace_id: int) -> int:
-        """Return a chosen id when it may be issued now."""
-        if not 1 <= namespace_id <= limits.NAMESPACE_ID_MAX:
-            raise error(Reason.BAD_FIELD, "id must be between 1 and 2^64-2.", metadata={"field": "id"})
-        record = self.get(namespace_id)
-        if record is not None and record.state.is_live:
-            raise error(Reason.NAMESPACE_EXISTS, "A namespace of this number exists.")
-        if record is not None and record.state is not NamespaceState.RECLAIMED:
-            raise error(Reason.NAMESPACE_NOT_EMPTY)
-        if not load.is_span_empty(self._store, namespace_id):
-            raise error(Reason.NAMESPACE_NOT_EMPTY)
-        return namespace_id
-
-    def _draw_id(self) -> int:
-        """Return a random id that was never issued. A second draw is already as likely as a lightning stroke."""
-        for _ in range(_ID_DRAWS_MAX):
-            drawn = secrets.randbits(64)
-            if (
-                1 <= drawn <= limits.NAMESPACE_ID_MAX
-                and self.get(drawn) is None
-                and load.is_span_empty(self._store, drawn)
-            ):
-                return drawn
-        raise error(Reason.INTERNAL, "No free namespace id was found.")
 
     def _revocations_of(self, namespace_id: int) -> list[Mutation]:
         """Return the deletes of the namespace's watermarks and revoked tokens: its incarnation outdates them all."""
@@ -475,17 +372,3 @@ class Registry:
             rows = schema.rows_of(self._store, schema.catalog_span(tag, prefix), keys_only=True)
             deletes += [Delete(row.key) for _, row in rows]
         return deletes
-
-    def _reload(self, namespace_id: int) -> None:
-        """Replace what memory holds of one namespace by what the store holds."""
-        row = self._store.get(schema.namespace_key(namespace_id))
-        if row is None:
-            return  # A creation that did not happen.
-        ban_row = self._store.get(schema.ban_key(namespace_id))
-        ban = schema.decode_ban(namespace_id, ban_row) if ban_row is not None else None
-        self._show(schema.decode_namespace(namespace_id, row), ban)
-
-
-def _differs() -> PrefixdbError:
-    """Return what is wrong when a guard of a row fails that only the registry writes, under its lock."""
-    return error(Reason.INTERNAL, "The catalog in memory differs from the store.")

@@ -33,9 +33,9 @@
                                                 family ascii             created_at_ms, expires_at_ms
 
 Tag 0x00 is the store's, 0x25 and up are free. The keys and codecs of MEMBER, GRANT and LOGIN are in ``member_records``,
-those of all others here. The row that creates a namespace omits ``incarnation``: the version of
-its own commit is it, and nobody knows that number before the commit; every later rewrite carries it. So does the ban of a namespace that is staged by
-that commit (see ``staging``).
+those of all others here. The row that creates a namespace omits ``incarnation``: the version of its own commit is it,
+and nobody knows that number before the commit; every later rewrite carries it. The ban with which a staged namespace
+begins (see ``staging``) omits it for the same reason.
 
 What is about a namespace but must outlive or outrank it (its record, ban, report, revocations) lies in namespace 0, so
 that it is found with one scan at start and no tenant's span has to be read. Everything else lies under the namespace's

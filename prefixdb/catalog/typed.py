@@ -34,7 +34,6 @@ class NamespaceFields(msgspec.Struct, frozen=True, gc=False):
 class BanFields(msgspec.Struct, frozen=True, gc=False):
     """The fields of a BAN record, as ``schema`` lists them."""
 
-    incarnation: Natural
     name: str
     banned_at_ms: Natural
     by: str
@@ -46,6 +45,8 @@ class BanFields(msgspec.Struct, frozen=True, gc=False):
     bytes_before: Natural
     rows_before: Natural
     reclaimed_at_ms: Natural
+    incarnation: Natural | msgspec.UnsetType = msgspec.UNSET
+    staged: bool = False
 
 
 Database = Annotated[int, msgspec.Meta(ge=0, le=DATABASE_MAX)]
