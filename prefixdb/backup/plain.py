@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgpack
 
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import KIB, MIB
 from prefixdb.store.plain import ROW_BYTES_MAX, Unreadable, check_directory, refuse, write_directory
 
@@ -64,6 +64,7 @@ def _start(path: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        bufsize=0,
         env={**os.environ, "PYTHONPATH": paths},
         cwd="/",
     )
@@ -72,24 +73,47 @@ def _start(path: Path) -> subprocess.Popen[bytes]:
 def _rows(
     path: Path, output: IO[bytes], on_unreadable: Callable[[int, str], None] | None
 ) -> Iterator[tuple[bytes, bytes]]:
-    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=ROW_BYTES_MAX + 2 * MIB)
-    while chunk := output.read1(_READ_BYTES):  # type: ignore[attr-defined]
-        unpacker.feed(chunk)
-        for message in unpacker:
-            if message[:1] == ("end",):
-                return
-            if message[:1] == ("error",):
-                _raise(message)
-            for first, second in message:
-                if type(first) is bytes:
-                    yield first, second
-                elif on_unreadable is None:
-                    refuse(path, f"has a row that cannot be taken, row {first}: {second}")
-                else:
-                    on_unreadable(first, second)
+    for message in _messages(output):
+        if message[:1] == ("end",):
+            return
+        if message[:1] == ("error",):
+            raise _error_of(message)
+        for first, second in message:
+            if type(first) is bytes:
+                yield first, second
+            elif on_unreadable is None:
+                refuse(path, f"has a row that cannot be taken, row {first}: {second}")
+            else:
+                on_unreadable(first, second)
     refuse(path, "made RocksDB stop while it was being read; it is damaged or made to do harm")
 
 
-def _raise(message: tuple[Any, ...]) -> None:
+def _messages(output: IO[bytes]) -> Iterator[tuple[Any, ...]]:
+    """Yield the child's messages until its output ends, or is not what it writes: the directory has had its hands on
+    that process."""
+    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=ROW_BYTES_MAX + 2 * MIB)
+    while chunk := output.read(_READ_BYTES):
+        unpacker.feed(chunk)
+        try:
+            messages = [message for message in unpacker if _is_sound(message)]
+        except (ValueError, msgpack.UnpackException):
+            return
+        yield from messages
+
+
+def _is_sound(message: object) -> bool:
+    """Return True, or raise ValueError for what the child does not say."""
+    if type(message) is tuple:
+        kinds = [tuple(map(type, row)) if type(row) is tuple else type(row) for row in message]
+        if all(kind in ((bytes, bytes), (int, str)) for kind in kinds):
+            return True
+        if kinds == [str, int] and message[0] == "end":
+            return True
+        if kinds == [str, str, str, str] and message[0] == "error" and message[1] in Reason.__members__:
+            return True
+    raise ValueError("no message of the child")
+
+
+def _error_of(message: tuple[str, str, str, str]) -> PrefixdbError:
     _, reason, text, place = message
-    raise error(Reason[reason], text, metadata={"place": place} if place else None)
+    return error(Reason[reason], text, metadata={"place": place} if place else None)

@@ -297,7 +297,8 @@ def _open_as(shadow: Path, *, raw: bool) -> Any:
     options = rocksdict.Options(raw_mode=raw)
     options.create_if_missing(False)
     options.set_paranoid_checks(True)
-    options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.tolerate_corrupted_tail_records())
+    # A log that ends in the middle of a record may have lost others too: its own program decides, by opening it.
+    options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.absolute_consistency())
     table = rocksdict.BlockBasedOptions()
     table.set_block_cache(rocksdict.Cache(_CACHE_BYTES))
     options.set_block_based_table_factory(table)
