@@ -18,6 +18,7 @@ struct Mutation {
   std::string_view key;    // Of a span: its begin.
   std::string_view value;  // Of a put: the payload. Of a span: its end, which is not part of it.
   uint64_t expires_at_ms = 0;
+  uint64_t version = 0;  // Of a put: one below the commit's own, which the row keeps; 0: the commit's own.
 };
 
 struct Condition {

@@ -78,9 +78,8 @@ class PyTableWriter {
 
   void Add(const py::sequence& rows, uint64_t version) {
     struct Row {
-      std::string_view key;
-      std::string_view payload;
-      uint64_t expires_at_ms;
+      std::string_view key, payload;
+      uint64_t version, expires_at_ms;
     };
     const py::tuple held(rows);
     std::vector<py::tuple> kept;  // Keeps the bytes alive while the lock is released.
@@ -88,12 +87,14 @@ class PyTableWriter {
     for (const py::handle each : held) {
       kept.emplace_back(py::reinterpret_borrow<py::object>(each));
       const py::tuple& row = kept.back();
-      if (row.size() != 3) throw py::value_error("a row is (key, payload, expires_at_ms)");
-      wanted.push_back({BytesOf(row[0]), BytesOf(row[1]), row[2].cast<uint64_t>()});
+      if (row.size() != 4) throw py::value_error("a row is (key, payload, expires_at_ms, version)");
+      const uint64_t own = VersionOf(row[3]);
+      if (own >= version) throw py::value_error("a version of no earlier commit");
+      wanted.push_back({BytesOf(row[0]), BytesOf(row[1]), own != 0 ? own : version, row[2].cast<uint64_t>()});
     }
     Run([&]() -> Outcome {
       for (const Row& row : wanted) {
-        Outcome outcome = writer_->Add(row.key, row.payload, version, row.expires_at_ms);
+        Outcome outcome = writer_->Add(row.key, row.payload, row.version, row.expires_at_ms);
         if (!outcome.ok()) return outcome;
       }
       return {};

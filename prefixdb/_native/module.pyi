@@ -52,8 +52,9 @@ class Cursor:
 class TableWriter:
     """Writes one sorted file for ``Engine.ingest``."""
 
-    def add(self, rows: Sequence[tuple[bytes, bytes, int]], version: int) -> None:
-        """Append (key, payload, expires_at_ms) in strictly ascending key order."""
+    def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None:
+        """Append (key, payload, expires_at_ms, version) in strictly ascending key order. A row's version is below
+        ``version``; where it is 0 the row gets that one."""
     def finish(self) -> int:
         """Close the file and return its size in bytes."""
 
@@ -130,7 +131,8 @@ class Engine:
     def ingest(
         self, paths: Sequence[str], begin: bytes, end: bytes, guards: Sequence[Condition], now_ms: int
     ) -> CommitResult | None:
-        """Add finished files atomically, between two batches of the committer; None when the span has rows."""
+        """Add finished files atomically, between two batches of the committer; None when the span has rows. The result
+        has no version: the rows have those their writer gave them."""
 
     # Life.
     def cancel_background(self) -> None: ...

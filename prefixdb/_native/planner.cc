@@ -1,5 +1,6 @@
 #include "planner.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "slices.h"
@@ -73,16 +74,20 @@ Outcome BatchPlanner::PlanOne(const Commit& commit, CommitResult* result) {
   outcome = Check(commit.conditions, &result->failed_condition, &result->current_version);
   if (!outcome.ok() || result->failed_condition >= 0) return outcome;
   uint64_t count = 0;
+  uint64_t newest = 0;
   for (const Mutation& mutation : commit.mutations) {
     // An inverted range would poison the engine: every later write would be refused.
     if (mutation.kind == Mutation::Kind::kDeleteSpan && mutation.key > mutation.value) {
       return Outcome::Invalid("inverted span");
     }
     if (!IsEmptySpan(mutation)) ++count;
+    newest = std::max(newest, mutation.version);
   }
+  const uint64_t version = sequence_ + count;
+  // A version that is still to come would be given out a second time.
+  if (newest != 0 && newest >= version) return Outcome::Invalid("a version of no earlier commit");
   result->applied = true;
   if (count == 0) return {};
-  const uint64_t version = sequence_ + count;
   for (const Mutation& mutation : commit.mutations) {
     if (!IsEmptySpan(mutation)) Apply(mutation, version);
   }
@@ -129,12 +134,13 @@ void BatchPlanner::Apply(const Mutation& mutation, uint64_t version) {
   // Batches only fail to take an operation when they have a size limit, which ours have not.
   switch (mutation.kind) {
     case Mutation::Kind::kPut: {
-      EncodeValue({}, version, mutation.expires_at_ms, &head_);
+      const uint64_t kept = mutation.version != 0 ? mutation.version : version;
+      EncodeValue({}, kept, mutation.expires_at_ms, &head_);
       const rocksdb::Slice key = AsSlice(mutation.key);
       const rocksdb::Slice value[] = {head_, AsSlice(mutation.value)};
       batch_->Put(rocksdb::SliceParts(&key, 1), rocksdb::SliceParts(value, 2)).PermitUncheckedError();
       if (const auto known = known_.find(mutation.key); known != known_.end()) {
-        Note(&*known, {Known::State::kPresent, {mutation.value, version, mutation.expires_at_ms}});
+        Note(&*known, {Known::State::kPresent, {mutation.value, kept, mutation.expires_at_ms}});
       }
       return;
     }

@@ -3,7 +3,7 @@
 // The same rules as BatchPlanner in prefixdb/store/commit.py, and the same tests: guards, then conditions, are checked
 // against the state as the earlier commits of the batch leave it; all mutations of a commit get one version, which is
 // the sequence number RocksDB will give the commit's last mutation. Deletes of empty spans are left out: their number
-// would be lost with the next flush and be given out twice.
+// would be lost with the next flush and be given out twice. A put may name a version below the commit's own instead.
 //
 // Only rows that some guard or condition of the batch names are tracked, so a batch of plain puts costs no look-ups.
 #pragma once

@@ -110,7 +110,7 @@ Mutation MakeMutation(PyObject* mutation, Arena* bytes, size_t* size) {
   const PyTypeObject* const type = Py_TYPE(mutation);
   if (type == known.put) {
     return {Mutation::Kind::kPut, CopyBytes(Field(mutation, 0), bytes, size),
-            CopyBytes(Field(mutation, 1), bytes, size), Unsigned(Field(mutation, 2))};
+            CopyBytes(Field(mutation, 1), bytes, size), Unsigned(Field(mutation, 2)), VersionOf(Field(mutation, 3))};
   }
   if (type == known.remove) return {Mutation::Kind::kDelete, CopyBytes(Field(mutation, 0), bytes, size), {}, 0};
   if (type == known.remove_span) {
@@ -218,6 +218,16 @@ void ThrowUnlessOk(const Outcome& outcome) {
 std::string_view BytesOf(py::handle object) {
   if (!PyBytes_Check(object.ptr())) Raise(PyExc_TypeError, "bytes are wanted");
   return {PyBytes_AS_STRING(object.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(object.ptr()))};
+}
+
+uint64_t VersionOf(py::handle number) {
+  const unsigned long long value = PyLong_AsUnsignedLongLong(number.ptr());
+  if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred() != nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_OverflowError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+    Raise(PyExc_ValueError, "a version of no earlier commit");
+  }
+  return value;
 }
 
 py::object AsText(std::string_view text) {

@@ -71,6 +71,8 @@ class Locked {
 
 // The bytes of a bytes object, borrowed. Raises TypeError for anything else.
 std::string_view BytesOf(pybind11::handle object);
+// The version of a row. Raises ValueError for a number no commit can have.
+uint64_t VersionOf(pybind11::handle number);
 pybind11::bytes AsBytes(std::string_view bytes);
 // A text of the engine's; it may hold paths that are no UTF-8.
 pybind11::object AsText(std::string_view text);

@@ -107,7 +107,7 @@ class Store {
   Outcome Checkpoint(const std::string& target);
   Outcome NewTableWriter(const std::string& path, std::unique_ptr<TableWriter>* writer);
   // Adds finished files atomically between two batches. `result` stays empty when the span has rows; nothing was added
-  // then, nor when a guard does not hold.
+  // then, nor when a guard does not hold. Its version is 0: the rows have those their writer gave them.
   Outcome Ingest(const std::vector<std::string>& paths, const std::string& begin, const std::string& end,
                  const std::vector<Condition>& guards, uint64_t now_ms, std::optional<CommitResult>* result);
 

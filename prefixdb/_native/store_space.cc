@@ -316,9 +316,6 @@ Outcome Store::IngestNow(const std::vector<std::string>& paths, const std::strin
   options.verify_checksums_before_ingest = false;  // Ingest has done it.
   outcome = Outcome::Of(db_->IngestExternalFile(paths, options));
   if (!outcome.ok()) return outcome;
-  outcome = FirstVersion(begin, end, /*under_range_deletes=*/false, &version);
-  if (!outcome.ok()) return outcome;
-  results[0].version = version.value_or(0);
   *result = results[0];
   return {};
 }

@@ -7,7 +7,8 @@ Every implementation passes ``tests/store/conformance.py``. The promises, in sho
 - An expired row is absent for every read, condition, count and scan from ``expires_at_ms`` on, by the store's clock.
 - ``commit_many`` applies commits one after the other, each all or nothing, all in one synced batch. A commit sees
   the effects of the ones before it in the same call. When it returns, the batch is as durable as ``durability`` says.
-- Versions grow with every commit and are never reused, across restarts too. All mutations of a commit share one.
+- Versions grow with every commit and are never reused, across restarts too. All mutations of a commit share one, and a
+  commit of n mutations takes n of them: its own and the n - 1 below, which are nobody else's (``versions`` uses that).
 - A cursor is a point-in-time view from the moment it was opened. Every key it returns was checked against its span.
 - Damage is DataLossError at the point of damage, never a short answer.
 
@@ -35,11 +36,17 @@ class Row(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Write a row, replacing what was there."""
+    """Write a row, replacing what was there.
+
+    ``version`` is for rows that move and keep the one they had: 0 stands for the commit's own, anything else must be
+    below that, or whoever gets that number later would share it. Whoever gives one answers for conditions that compare
+    versions: no row may get a version under which its readers have seen another value.
+    """
 
     key: RowKey
     payload: bytes
     expires_at_ms: int = 0
+    version: int = 0
 
 
 class Delete(NamedTuple):
@@ -171,7 +178,8 @@ class Emptiness:
 
     rows_found: 1 when the raw span, expired rows included, still has any row; the check stops at the first.
     bytes_found: approximate bytes of the span in live files and memtables.
-    files_pinned: files that held rows of the span when its reclaim began and are still on disk.
+    files_pinned: files that held rows of the span when its reclaim began and are still on disk, and files of open
+        snapshots that may hold some, with their folder.
     """
 
     rows_found: int
@@ -221,11 +229,12 @@ class Ingest(Protocol):
         """Append rows of the span in strictly ascending key order, over all calls.
 
         Raises:
-            ValueError: a key outside the span or not above the one before.
+            ValueError: a key outside the span or not above the one before, or a version that was not given out before
+                the ingest began.
         """
 
     def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
-        """Make all rows visible at once, durably; all of them have one version.
+        """Make all rows visible at once, durably; those that bring no version of their own share one.
 
         Args:
             guards: must hold at that moment.
@@ -240,6 +249,29 @@ class Ingest(Protocol):
 
     def abort(self) -> None:
         """Drop what was added; harmless after ``finish``."""
+
+
+class Snapshot(Protocol):
+    """An openable copy of one instant: a data directory of its own whose table files are hard links to live ones.
+
+    While it is open its rows are on disk, those of a banned namespace too: ``prove_empty`` names its files.
+    Thread-safe.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The directory: ``db/`` and ``store-state.json``. Nobody may write into it."""
+
+    @property
+    def last_version(self) -> int:
+        """Every commit up to this version is in it, and perhaps some of the next."""
+
+    def close(self) -> None:
+        """Remove the directory; harmless when called again. Closing the store does the same.
+
+        Raises:
+            UnavailableError: READ_ONLY_STORE, something of it could not be removed; call again.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +313,7 @@ class Store(Protocol):
         """Apply commits in order, each all or nothing, in one durable batch. Blocks; returns one result for each.
 
         Raises:
+            ValueError: a put names a version that is not below its commit's; none of the batch was applied.
             UnavailableError, ResourceExhaustedError: none of the batch was applied.
             OutcomeUnknownError: the batch may or may not have been applied, but each commit wholly or not at all.
         """
@@ -364,6 +397,16 @@ class Store(Protocol):
     def checkpoint(self, target: Path) -> None:
         """Write an openable copy of this instant into ``target``, which must not exist. Files are hard links to live
         ones where possible: copy them before handing them out."""
+
+    def open_snapshot(self) -> Snapshot:
+        """Make an openable copy of this instant inside the data directory; close it soon. Blocks; run it in a thread.
+
+        Writers go on meanwhile. It costs a flush and a hard link for each table file, and the space of whatever
+        compactions rewrite until it is closed. One that is left behind by a crash is removed by the next opening.
+
+        Raises:
+            ResourceExhaustedError: DISK_FULL. UnavailableError: READ_ONLY_STORE.
+        """
 
     def status(self) -> StoreStatus:
         """Return facts and sizes."""

@@ -89,6 +89,7 @@ class BatchPlanner:
         Raises:
             DataLossError: a row that a guard or condition names is damaged. Nothing of this commit was planned, but
                 the batch may hold earlier ones.
+            ValueError: a mutation is impossible; the batch must not be written.
         """
         if commit.guards:
             failed = self._first_failure(commit.guards)
@@ -110,7 +111,12 @@ class BatchPlanner:
 
     def _apply(self, mutation: Put | Delete | DeleteSpan, version: int) -> None:
         if type(mutation) is Put:
-            key, payload, expires_at_ms = mutation
+            key, payload, expires_at_ms, kept = mutation
+            if kept:
+                if not 0 < kept < version:
+                    # A version that is still to come would be given out a second time.
+                    raise ValueError("a version of no earlier commit")
+                version = kept
             self._batch.put(key, encode_value(payload, version, expires_at_ms))
             self._overlay[key] = StoredValue(payload, version, expires_at_ms)
         elif type(mutation) is Delete:

@@ -22,16 +22,17 @@ from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span
 from prefixdb.limits import NAMESPACE_ID_MAX, RANGE_TOMBSTONES_MAX
-from prefixdb.store.base import Emptiness, ReclaimProgress, SpanSize, StoreStatus
+from prefixdb.store.base import Emptiness, ReclaimProgress, Snapshot, SpanSize, StoreStatus
 from prefixdb.store.cursor import violation
 from prefixdb.store.directory import INGEST_NAME, ForkGuard, StoreState, skip_destructors_at_exit_of_children
-from prefixdb.store.engine import MEMTABLES_MAX, E, EngineCheck, EngineOpener, EngineOptions
+from prefixdb.store.engine import MEMTABLES_MAX, E, EngineCheck, EngineOpener, EngineOptions, LiveFile
 from prefixdb.store.faults import Doing, cannot_open, translate, translated
 from prefixdb.store.health import WriteHealth
 from prefixdb.store.opening import OpenDirectory, close_engine
 from prefixdb.store.reclaiming import SpaceKeeper
 from prefixdb.store.reserve import SpaceReserve
 from prefixdb.store.slot import EngineSlot
+from prefixdb.store.snapshots import SnapshotKeeper
 
 log = logging.getLogger("prefixdb.store")
 
@@ -106,6 +107,7 @@ class StoreCore(ABC, Generic[E]):
         self._adopt(engine)
         # What an ingest that was cut off has left is nobody's.
         shutil.rmtree(directory.data_dir / INGEST_NAME, ignore_errors=True)
+        self._snapshots = SnapshotKeeper(directory.data_dir)
         self._fork_guard = ForkGuard(self._after_fork)
         self._housekeeper = threading.Thread(target=self._keep_house, name="prefixdb-store", daemon=True)
 
@@ -130,6 +132,11 @@ class StoreCore(ABC, Generic[E]):
     @abstractmethod
     def flush(self) -> None:
         """See ``Store.flush``."""
+
+    @abstractmethod
+    def _copy_to(self, target: Path) -> int:
+        """Write an openable copy into ``target``, without a pause for writers, and return a version up to which every
+        commit is in it."""
 
     def _pass_on_bans(self, published: Collection[int], withdrawn: Collection[int]) -> None:
         """Tell the engine what became of bans. The lock of the bans is held, so that an engine which is just being
@@ -183,8 +190,15 @@ class StoreCore(ABC, Generic[E]):
             engine.compact(span.begin if span else None, span.end if span else None)
 
     def checkpoint(self, target: Path) -> None:
-        with self._commit_lock, self._slot.use() as engine:
-            self._directory.checkpoint(engine, target, self._known_sequence(engine), self._clock.now_ms())
+        self._copy_to(target)
+
+    def open_snapshot(self) -> Snapshot:
+        self._slot.check()
+        return self._snapshots.take(self._copy_to, self._live_files)
+
+    def _live_files(self) -> list[LiveFile]:
+        with self._slot.use() as engine, translated(Doing.READ):
+            return engine.live_files()
 
     def status(self) -> StoreStatus:
         with self._slot.use() as engine, translated(Doing.READ):
@@ -194,6 +208,7 @@ class StoreCore(ABC, Generic[E]):
             extra = {
                 "range_tombstones": str(self._range_deletes_in_memory(engine)),
                 "open_cursors": str(len(self._cursors)),
+                "open_snapshots": str(len(self._snapshots)),
                 "published_bans": str(len(self._banned)),
             }
             for name in ("num-running-compactions", "num-running-flushes", "is-write-stopped", "background-errors"):
@@ -252,6 +267,7 @@ class StoreCore(ABC, Generic[E]):
             self._stop_serving(lambda: RuntimeError("the store is closed"))
         self._end_cursors(lambda: RuntimeError("the store is closed"))
         close_engine(self._slot)
+        self._snapshots.close_all()
         self._fork_guard.release()
         self._directory.release()
 
@@ -335,6 +351,7 @@ class StoreCore(ABC, Generic[E]):
         self._closing.set()
         for cursor in list(self._cursors):
             cursor.abandon()
+        self._snapshots.forget()
         self._directory.forget()
 
 

@@ -4,6 +4,7 @@
     DATA/store-state.json  what the store knew last: see :class:`StoreState`
     DATA/db/               the engine's files
     DATA/ingest/           sorted files on their way into the engine; removed by the next opening
+    DATA/snapshots/        openable copies of one instant while somebody reads them; removed by the next opening
 
 The side file exists because the engine cannot tell a lost log from an empty one: a removed write-ahead log, a truncated
 MANIFEST or an older copy of the whole directory opens without complaint and with fewer rows. It is replaced
@@ -33,6 +34,7 @@ LOCK_NAME = "LOCK"
 STATE_NAME = "store-state.json"
 ENGINE_NAME = "db"
 INGEST_NAME = "ingest"
+SNAPSHOTS_NAME = "snapshots"
 
 
 class DirectoryLock:

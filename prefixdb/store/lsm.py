@@ -13,7 +13,7 @@ from typing import Self
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
-from prefixdb.limits import RANGE_TOMBSTONES_MAX
+from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
 from prefixdb.records import decode_value
 from prefixdb.store.base import Absent, Commit, CommitResult, Delete, Dropped, Ingest, Row
 from prefixdb.store.commit import BatchPlanner, GroupCommitter
@@ -26,6 +26,12 @@ from prefixdb.store.selftest import check_engine
 from prefixdb.store.space import LsmSpace
 
 log = logging.getLogger("prefixdb.store")
+
+_COPY_MEMTABLE_BYTES = 2 * MIB
+"""A memtable of this size is flushed in about 20 ms, and an empty one takes some of it too."""
+
+_COPY_FLUSHES_MAX = 5
+"""Flushes before a copy; each leaves what was written meanwhile, which is soon little."""
 
 
 class LsmStore(StoreCore[RowEngine]):
@@ -44,7 +50,14 @@ class LsmStore(StoreCore[RowEngine]):
     ) -> None:
         self._tombstones = 0
         super().__init__(directory, engine, clock, options)
-        self._space = LsmSpace(directory.engine_dir, self._slot, self._open_raw, self.commit, lambda: self._tombstones)
+        self._space = LsmSpace(
+            directory.engine_dir,
+            self._slot,
+            self._open_raw,
+            self.commit,
+            lambda: self._tombstones,
+            snapshots=self._snapshots,
+        )
         self._housekeeper.start()
 
     # --- reads -----------------------------------------------------------------------------------------------------
@@ -176,6 +189,18 @@ class LsmStore(StoreCore[RowEngine]):
             engine.flush()
         with self._commit_lock:
             self._tombstones -= flushed
+
+    def _copy_to(self, target: Path) -> int:
+        """Copy between two commits. The binding holds the interpreter's lock while it does, and begins with a flush, so
+        what is in memory is flushed before, while everybody goes on."""
+        for _ in range(_COPY_FLUSHES_MAX):
+            self.flush()
+            with self._slot.use() as engine, translated(Doing.MAINTAIN):
+                if engine.property_int("rocksdb.cur-size-active-mem-table") <= _COPY_MEMTABLE_BYTES:
+                    break
+        with self._commit_lock, self._slot.use() as engine, translated(Doing.MAINTAIN):
+            self._directory.checkpoint(engine, target, self._sequence, self._clock.now_ms())
+            return self._sequence
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 

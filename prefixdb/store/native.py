@@ -162,7 +162,12 @@ class NativeStore(StoreCore[NativeEngine]):
     ) -> None:
         self._committer: NativeCommitter | None = None
         super().__init__(directory, engine, clock, options)
-        self._space = NativeSpace(directory.engine_dir, self._slot, lambda span: self.open_cursor(span, raw=True))
+        self._space = NativeSpace(
+            directory.engine_dir,
+            self._slot,
+            lambda span: self.open_cursor(span, raw=True),
+            snapshots=self._snapshots,
+        )
         self._housekeeper.start()
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -292,6 +297,13 @@ class NativeStore(StoreCore[NativeEngine]):
     def flush(self) -> None:
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             engine.flush()
+
+    def _copy_to(self, target: Path) -> int:
+        # The engine takes its copy beside its committer: commits of the moment may be in it or not.
+        with self._slot.use() as engine, translated(Doing.MAINTAIN):
+            sequence = self._known_sequence(engine)
+            self._directory.checkpoint(engine, target, sequence, self._clock.now_ms())
+            return sequence
 
     # --- what the core asks for --------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 class TableWriter(Protocol):
     """Writes one sorted file; see ``prefixdb/_native/module.pyi``."""
 
-    def add(self, rows: Sequence[tuple[bytes, bytes, int]], version: int) -> None: ...
+    def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None: ...
     def finish(self) -> int: ...
 
 
@@ -71,6 +71,8 @@ class NativeIngest:
             # The first key may be the span's very begin, so "above the last" begins after the first row.
             if not self._span.begin <= row.key < self._span.end or (last and row.key <= last):
                 raise ValueError("a key outside the span or not above the one before")
+            if not 0 <= row.version < self._version:
+                raise ValueError("a version of no earlier commit")
             last = row.key
         with translated(Doing.MAINTAIN):
             for chunk in _chunks(rows):
@@ -87,7 +89,8 @@ class NativeIngest:
                     self._add((marker,))
                     self._end_file()
             if self._paths:
-                return self._store.ingest(self._paths, self._span, guards)
+                result = self._store.ingest(self._paths, self._span, guards)
+                return result._replace(version=self._version) if result is not None and result.applied else result
             return None if self._has_rows() else self._store.commit(Commit(guards=tuple(guards)))
         finally:
             self._clear()

@@ -55,13 +55,14 @@ class NativeSpace(SpaceKeeper[F]):
         rows_found, _ = self._walk(span, 1, lambda: False)
         former = self._passes.get(namespace_of_span(span))
         with self._slot.use() as engine, translated(Doing.READ):
-            files = FileIndex(engine.live_files())
-            found = _hidden_bytes(engine, files, span, former)
-        _, tables, logs = engine_files(self._engine_dir)
-        obsolete = tables.keys() - files.names()
+            found = _hidden_bytes(engine, FileIndex(engine.live_files()), span, former)
+            _, tables, logs = engine_files(self._engine_dir)
+            # Current still, so what was just found holds for them; a file that was replaced meanwhile may be another's.
+            live = {file.name for file in engine.live_files()}
+        obsolete = tables.keys() - live
         # Without a reclaim nobody knows what an old file that a reader keeps has held.
         pinned = obsolete if former is None else former & (obsolete | logs.keys())
-        return Emptiness(rows_found, found, tuple(sorted(pinned)))
+        return Emptiness(rows_found, found, (*sorted(pinned), *self._snapshots.pinning(span, live)))
 
     def _count(self, span: Span, max_rows: int, stop: Stop) -> int:
         cursor = self._open_raw(span)

@@ -172,11 +172,17 @@ class OpenDirectory(Generic[E]):
             self._saved_at = time.monotonic()
 
     def checkpoint(self, engine: Engine, target: Path, sequence: int, now_ms: int) -> None:
-        """Write an openable data directory of this instant; the caller holds the commit lock."""
+        """Write an openable data directory of this instant, which has every commit up to ``sequence``.
+
+        The engine flushes and then copies the log with what was written since. That log is left out: without it the
+        copy is what was flushed, a prefix of all commits, and everything in it lies in table files.
+        """
         target.mkdir(mode=0o700)
         copied = target / ENGINE_NAME
         engine.checkpoint(copied)
         manifest, tables, logs = engine_files(copied)
+        for name in logs:
+            (copied / name).unlink()
         size = (copied / manifest).stat().st_size
         state = StoreState(
             complete=True,
@@ -185,7 +191,6 @@ class OpenDirectory(Generic[E]):
             manifest=manifest,
             manifest_bytes=size,
             tables=tables,
-            logs=logs,
         )
         write_state(target, state)
 

@@ -23,6 +23,7 @@ from prefixdb.store.engine import E, LiveFile
 from prefixdb.store.faults import DISK_RETRY_MS, Doing, translated
 from prefixdb.store.plan import FileIndex, Step, plan_steps
 from prefixdb.store.slot import EngineSlot
+from prefixdb.store.snapshots import SnapshotKeeper
 
 PACE_ROWS = 1_000
 """Rows walked at once while measuring; after so many the walk pauses, so that others get the interpreter's lock."""
@@ -88,12 +89,16 @@ class SpaceKeeper(Generic[E]):
         engine_dir: where the engine's files are.
         slot: the engine.
         open_raw: opens a cursor that hides nothing.
+        snapshots: what keeps files of the engine on the disk beside it.
     """
 
-    def __init__(self, engine_dir: Path, slot: EngineSlot[E], open_raw: Callable[[Span], Cursor]) -> None:
+    def __init__(
+        self, engine_dir: Path, slot: EngineSlot[E], open_raw: Callable[[Span], Cursor], *, snapshots: SnapshotKeeper
+    ) -> None:
         self._engine_dir = engine_dir
         self._slot = slot
         self._open_raw = open_raw
+        self._snapshots = snapshots
         self._passes: dict[int, frozenset[str]] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -263,8 +268,12 @@ class SpaceKeeper(Generic[E]):
         pause = threading.Event()
         deadline = time.monotonic() + PURGE_SECONDS
         while finished:
-            obsolete = self._obsolete_files()
-            waiting = [each for each in finished if not each.former.isdisjoint(obsolete)]
+            obsolete, live = self._obsolete_files()
+            waiting = [
+                each
+                for each in finished
+                if not each.former.isdisjoint(obsolete) or self._snapshots.pinning(each.span, live)
+            ]
             for each in finished:
                 if each not in waiting:
                     each.progress.bytes_done = each.progress.bytes_total
@@ -278,12 +287,12 @@ class SpaceKeeper(Generic[E]):
             each.progress.bytes_done = each.progress.bytes_total
             each.advance("waiting")
 
-    def _obsolete_files(self) -> set[str]:
-        """Return the files on disk that are not current; logs are never."""
+    def _obsolete_files(self) -> tuple[set[str], set[str]]:
+        """Return the files on disk that are not current, logs among them, and those that are."""
         with self._slot.use() as engine, translated(Doing.READ):
             live = {file.name for file in engine.live_files()}
         _, tables, logs = engine_files(self._engine_dir)
-        return (tables.keys() | logs.keys()) - live
+        return (tables.keys() | logs.keys()) - live, live
 
     def forget(self, span: Span) -> None:
         """Forget a finished reclaim of the namespace that owns the span."""

@@ -28,6 +28,7 @@ from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
 from prefixdb.store.plan import FileIndex, bytes_on_disk, is_inside, may_have_tombstones, namespace_of_span, overlaps
 from prefixdb.store.reclaiming import SpaceKeeper, Stop
 from prefixdb.store.slot import EngineSlot
+from prefixdb.store.snapshots import SnapshotKeeper
 
 
 class LsmSpace(SpaceKeeper[RowEngine]):
@@ -43,8 +44,10 @@ class LsmSpace(SpaceKeeper[RowEngine]):
         open_raw: Callable[[Span], LsmCursor],
         commit: Callable[[Commit], CommitResult],
         range_tombstones: Callable[[], int],
+        *,
+        snapshots: SnapshotKeeper,
     ) -> None:
-        super().__init__(engine_dir, slot, open_raw)
+        super().__init__(engine_dir, slot, open_raw, snapshots=snapshots)
         self._commit = commit
         self._range_tombstones = range_tombstones
 
@@ -77,8 +80,9 @@ class LsmSpace(SpaceKeeper[RowEngine]):
             may_hide = file.name in former if former is not None else may_have_tombstones(file)
             if is_inside(file, span) or may_hide:
                 found += file.size
-        on_disk = (tables.keys() | logs.keys()) - {file.name for file in live}
-        return Emptiness(rows_found, found, tuple(sorted((former or frozenset()) & on_disk)))
+        names = {file.name for file in live}
+        pinned = sorted((former or frozenset()) & ((tables.keys() | logs.keys()) - names))
+        return Emptiness(rows_found, found, (*pinned, *self._snapshots.pinning(span, names)))
 
     def _is_settled(self, engine: RowEngine, span: Span) -> bool:
         # A shared file may hide rows of the span under tombstones; nothing but rewriting it settles that.

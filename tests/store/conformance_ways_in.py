@@ -173,7 +173,7 @@ class IngestConformance:
         result = ingest.finish()
         assert result is not None and result.applied and result.version > before
         found = rows(harness.store, namespace_span(NS))
-        assert [(row.key, row.payload, row.expires_at_ms) for row in found] == wanted
+        assert [Put(row.key, row.payload, row.expires_at_ms) for row in found] == wanted
         assert {row.version for row in found} == {result.version}
         assert harness.store.get(wanted[5].key) == found[5]
         later = harness.store.commit(Commit((Put(wanted[5].key, b"later"),)))
@@ -183,6 +183,28 @@ class IngestConformance:
         store = harness.reopen()
         assert len(rows(store, namespace_span(NS))) == 2_999
         assert store.commit(Commit((Put(key("zz"), b""),))).version > later.version
+
+    def test_ingested_rows_keep_the_versions_they_bring(self, harness: Harness) -> None:
+        old = [put(harness.store, "elsewhere").version for _ in range(3)]
+        harness.store.commit(Commit((DeleteSpan(namespace_span(NS)),)))
+        ingest = self.begin(harness)
+        wanted = [row._replace(version=version) for row, version in zip(self.sorted_rows(4), [*old, 0], strict=True)]
+        ingest.add(wanted)
+        result = ingest.finish()
+        assert result is not None and result.version > old[-1]
+        found = rows(harness.reopen(), namespace_span(NS))
+        assert [row.version for row in found] == [*old, result.version]
+
+    def test_rows_with_a_version_that_is_still_to_come_are_refused(self, harness: Harness) -> None:
+        for wrong in (-1, 1 << 63, 1 << 64, None):
+            ingest = self.begin(harness)
+            # The ingest's own number is the first one nobody had before it began.
+            version = wrong if wrong is not None else harness.store.status().last_version + 1
+            with pytest.raises(ValueError):
+                ingest.add([self.sorted_rows(1)[0]._replace(version=version)])
+                ingest.finish()
+            ingest.abort()
+        assert payloads(harness.store) == {}
 
     def test_a_span_that_has_rows_by_now_takes_nothing(self, harness: Harness) -> None:
         ingest = self.begin(harness)

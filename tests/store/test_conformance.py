@@ -12,6 +12,7 @@ import pytest
 
 from tests.store.conformance import RowConformance
 from tests.store.conformance_space import BanConformance, CursorConformance, SpaceConformance
+from tests.store.conformance_versions import VersionConformance
 from tests.store.conformance_ways_in import CommitterConformance, IngestConformance
 from tests.store.stores import STORES, Harness
 
@@ -44,4 +45,8 @@ class TestCommitters(CommitterConformance):
 
 
 class TestIngests(IngestConformance):
+    pass
+
+
+class TestVersions(VersionConformance):
     pass

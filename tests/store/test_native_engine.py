@@ -98,7 +98,7 @@ def test_files_of_a_namespace_go_although_one_of_them_is_damaged(tmp_path: Path)
     for file in range(30):
         paths.append(str(tmp_path / f"{file:03d}.sst"))
         writer = engine.table_writer(paths[-1])
-        writer.add([(data_key(NS, 0, b"%03d%03d" % (file, row)), b"v" * 100, 0) for row in range(10)], 1)
+        writer.add([(data_key(NS, 0, b"%03d%03d" % (file, row)), b"v" * 100, 0, 0) for row in range(10)], 1)
         writer.finish()
     assert engine.ingest(paths, span.begin, span.end, [], 1).applied
     engine.flush()

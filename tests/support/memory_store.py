@@ -7,6 +7,8 @@ numbers, overlays and tombstones happens here by changing a dict and sorting its
 from __future__ import annotations
 
 import ast
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -56,6 +58,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._closed = False
         self._cursors: list[MemoryCursor] = []
+        self._snapshots: list[MemorySnapshot] = []
         self.fail_commits_with: PrefixdbError | None = None
         self.published: set[int] = set()
         self._dropped: dict[int, Dropped] = {}
@@ -99,7 +102,14 @@ class MemoryStore:
             self._check_open()
             if self.fail_commits_with is not None:
                 raise self.fail_commits_with
-            return [self._apply(commit) for commit in commits]
+            if not any(isinstance(each, Put) and each.version for commit in commits for each in commit.mutations):
+                return [self._apply(commit) for commit in commits]
+            before = self._version, self._cells.copy()
+            try:
+                return [self._apply(commit) for commit in commits]
+            except ValueError:
+                self._version, self._cells = before
+                raise
 
     def commit(self, commit: Commit) -> CommitResult:
         return self.commit_many([commit])[0]
@@ -151,7 +161,8 @@ class MemoryStore:
 
     def prove_empty(self, span: Span) -> Emptiness:
         size = self.span_size(span)
-        return Emptiness(min(size.rows, 1), size.bytes)
+        pinned = [str(each.path) for each in self._snapshots if any(span.begin <= key < span.end for key in each.keys)]
+        return Emptiness(min(size.rows, 1), size.bytes, tuple(pinned))
 
     def sweep_expired(self, after: RowKey, max_rows: int) -> RowKey:
         with self._lock:
@@ -184,6 +195,14 @@ class MemoryStore:
             cells = {key: (cell.payload, cell.version, cell.expires_at_ms) for key, cell in self._cells.items()}
             (target / "rows.txt").write_text(ascii((self._version, cells)), encoding="ascii")
 
+    def open_snapshot(self) -> MemorySnapshot:
+        with self._lock:
+            target = Path(tempfile.mkdtemp(prefix="prefixdb-memory-")) / "snapshot"
+            self.checkpoint(target)
+            snapshot = MemorySnapshot(target, self._version, self._snapshots, frozenset(self._cells))
+            self._snapshots.append(snapshot)
+            return snapshot
+
     def status(self) -> StoreStatus:
         with self._lock:
             self._check_open()
@@ -195,6 +214,8 @@ class MemoryStore:
             self._closed = True
             for cursor in self._cursors:
                 cursor.close()
+            for snapshot in list(self._snapshots):
+                snapshot.close()
 
     def _drop(self, namespace_ids: set[int], span: Span | None = None) -> None:
         """Drop the rows of namespaces, of the span when there is one, and count them."""
@@ -240,12 +261,18 @@ class MemoryStore:
             holds, found = self._holds(condition)
             if not holds:
                 return CommitResult(False, failed_condition=index, current_version=found)
-        if all(isinstance(each, DeleteSpan) and each.span.begin == each.span.end for each in commit.mutations):
+        counting = [
+            each for each in commit.mutations if not (isinstance(each, DeleteSpan) and each.span.begin == each.span.end)
+        ]
+        if not counting:
             return CommitResult(True)
-        self._version += 1
-        for mutation in commit.mutations:
+        self._version += len(counting)
+        for mutation in counting:
             if isinstance(mutation, Put):
-                self._cells[mutation.key] = _Cell(mutation.payload, self._version, mutation.expires_at_ms)
+                version = mutation.version or self._version
+                if not 0 < version <= self._version - bool(mutation.version):
+                    raise ValueError("a version of no earlier commit")
+                self._cells[mutation.key] = _Cell(mutation.payload, version, mutation.expires_at_ms)
             elif isinstance(mutation, Delete):
                 self._cells.pop(mutation.key, None)
             else:
@@ -271,6 +298,21 @@ class MemoryCommitter:
 
     async def close(self) -> None:
         self._closed = True
+
+
+@dataclass(eq=False)
+class MemorySnapshot:
+    """A checkpoint in a temporary directory; ``keys`` are those of all its rows."""
+
+    path: Path
+    last_version: int
+    others: list[MemorySnapshot]
+    keys: frozenset[bytes]
+
+    def close(self) -> None:
+        if self in self.others:
+            self.others.remove(self)
+            shutil.rmtree(self.path.parent)
 
 
 class MemoryIngest:
