@@ -33,7 +33,7 @@ def banned_issues(registry: Registry, store: Store) -> list[BannedIssue]:
     A namespace that was still being made when its maker died was never anybody's, so it is not among them.
     """
     # In this order: a ban that is replaced in between, because its number is issued anew, has its report by then.
-    current = [_of_ban(ban) for ban in registry.bans() if not getattr(ban, "staged", False)]
+    current = [_of_ban(ban) for ban in registry.bans() if not ban.staged]
     rows = schema.rows_of(store, schema.catalog_span(Tag.REPORT))
     return merged([*current, *(_of_report(schema.decode_report(*found)) for found in rows)])
 

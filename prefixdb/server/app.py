@@ -297,7 +297,9 @@ class App:
             streams=self.streams,
             workers=self.transfers,
         )
-        return Transfer(Backups(), exports, Imports(), Staging())
+        backups = Backups(store, registry, clock, administration=self.administration, data_dir=self.config.data_dir)
+        self._parts.push_async_callback(backups.drain)
+        return Transfer(backups, exports, Imports(), Staging())
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""
