@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -105,17 +105,20 @@ class Repository:
         """
         return self.place.lock(exclusive=exclusive)
 
-    def entries(self) -> list[Entry]:
-        """Return every backup, the oldest first; what else lies among the manifests is an entry with a problem."""
-        found = []
-        for path, size in self.place.files(BACKUPS):
-            name = _MANIFEST_PATH.fullmatch(path)
-            if name is None:
-                problem = invalid(self._named(path), "does not belong into a repository of backups")
-                found.append(Entry(path.partition("/")[2], None, problem))
-            else:
-                found.append(self._entry(name[1], path, size))
+    def entries(self, backup_id: str = "") -> list[Entry]:
+        """Return every backup whose id begins so, the oldest first.
+
+        What else lies among the manifests is an entry with a problem: nothing that counts backups passes over it.
+        """
+        found = [self._entry(name, path, size) for name, path, size in self._manifest_files(backup_id)]
         return sorted(found, key=lambda entry: (_second(entry), _instant(entry), entry.id))
+
+    def newest_first(self) -> Iterator[Manifest]:
+        """Yield every backup that can be read, about the newest first, reading no more of them than are asked for."""
+        for name, path, size in sorted(self._manifest_files(), reverse=True):
+            manifest = self._entry(name, path, size).manifest
+            if manifest is not None:
+                yield manifest
 
     def manifests(self) -> list[Manifest]:
         """Return every backup, the oldest first.
@@ -137,11 +140,8 @@ class Repository:
             InvalidArgumentError: BAD_FIELD; there is none, or several begin so. ARCHIVE_INVALID; its manifest cannot be
                 used.
         """
-        entries = self.entries()
-        if backup_id is not None:
-            entries = [entry for entry in entries if entry.id == backup_id] or [
-                entry for entry in entries if entry.id.startswith(backup_id)
-            ]
+        entries = self.entries(backup_id or "")
+        entries = [entry for entry in entries if entry.id == backup_id] or entries
         if not entries:
             which = "no backup yet" if backup_id is None else f"no backup {backup_id[:80]!r}"
             raise error(Reason.BAD_FIELD, f"{self.place.name} has {which}.", metadata={"field": "backup"})
@@ -223,8 +223,19 @@ class Repository:
         with self.read(file) as opened:
             return decode_bans(b"".join(iter(lambda: opened.read(READ_BYTES), b"")), name)
 
+    def _manifest_files(self, beginning: str = "") -> Iterator[tuple[str, str, int]]:
+        """Yield id, path and size of what lies among the manifests; a stranger's id is its name."""
+        for path, size in self.place.files(BACKUPS):
+            name = _MANIFEST_PATH.fullmatch(path)
+            found = name[1] if name is not None else path.partition("/")[2]
+            if found.startswith(beginning):
+                yield found, path, size
+
     def _entry(self, backup_id: str, path: str, size: int) -> Entry:
+        """Return one of these, read."""
         place = self._named(path)
+        if not _MANIFEST_PATH.fullmatch(path):
+            return Entry(backup_id, None, invalid(place, "does not belong into a repository of backups"))
         try:
             if size > MANIFEST_BYTES_MAX:
                 raise invalid(place, f"has more than {MANIFEST_BYTES_MAX:,} bytes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prefixdb.archive.manifest import BackupFile, Manifest
+from prefixdb.archive.manifest import BACKUP_ID, BackupFile, Manifest
 from prefixdb.archive.objects import READ_BYTES
 from prefixdb.archive.places import Lease
 from prefixdb.archive.repository import BACKUPS, Entry, Repository, distinct, object_path
@@ -124,7 +124,7 @@ def plan_prune(repository: Repository, keep: int) -> Pruning:
         wanted |= _objects_of(entry)
     named = set(wanted)
     for entry in going:
-        if entry.manifest is None and "/" in entry.id:
+        if not BACKUP_ID.fullmatch(entry.id):
             _objects_of(entry)  # No manifest by its name: it is not for a prune to remove.
         named |= set() if entry.manifest is None else distinct(entry.manifest.files).keys()
     unneeded = sorted(present.keys() - wanted)

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
 from prefixdb.client.aio.audit import AsyncAudit
+from prefixdb.client.aio.backups import AsyncBackups
 from prefixdb.client.aio.connection import AsyncConnection
 from prefixdb.client.aio.grants import AsyncGrants
 from prefixdb.client.aio.groups import AsyncGroups
@@ -45,6 +46,7 @@ class AsyncGuardian:
         tokens: issues, lists and revokes service tokens.
         keys: lists, rotates and removes the keys that sign tokens.
         audit: reads what administrators did.
+        backups: takes backups of the whole store, and lists the bans that restores obey.
         maintenance: status of the server, compaction.
     """
 
@@ -56,6 +58,7 @@ class AsyncGuardian:
         self.tokens = AsyncTokens(connection, deadline_s)
         self.keys = AsyncKeys(connection, deadline_s)
         self.audit = AsyncAudit(connection, deadline_s)
+        self.backups = AsyncBackups(connection, deadline_s)
         self.maintenance = AsyncMaintenance(connection, deadline_s)
 
 

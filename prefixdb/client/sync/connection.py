@@ -247,18 +247,18 @@ class Exchange(Generic[RequestT, ResponseT]):
         try:
             self._call.send(message, deadline_s)
         except grpc.RpcError as cause:
-            raise translate(cause, writes=True, deadline_s=deadline_s, endpoint=self._endpoint) from cause
+            raise self._translate(cause, deadline_s) from cause
         except TimeoutError as cause:
-            raise deadline_exceeded(writes=True, deadline_s=deadline_s) from cause
+            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s) from cause
 
     def receive(self, deadline_s: float) -> ResponseT | None:
         """Return the next message, None after the last; raises as ``Messages.receive``."""
         try:
             return self._call.receive(deadline_s)
         except grpc.RpcError as cause:
-            raise translate(cause, writes=True, deadline_s=deadline_s, endpoint=self._endpoint) from cause
+            raise self._translate(cause, deadline_s) from cause
         except TimeoutError as cause:
-            raise deadline_exceeded(writes=True, deadline_s=deadline_s) from cause
+            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s) from cause
 
     def finish_sending(self) -> None:
         """Say that no message follows."""
@@ -267,3 +267,6 @@ class Exchange(Generic[RequestT, ResponseT]):
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
         self._call.cancel()
+
+    def _translate(self, cause: grpc.RpcError, deadline_s: float) -> PrefixdbError:
+        return translate(cause, writes=self._method.writes, deadline_s=deadline_s, endpoint=self._endpoint)

@@ -23,6 +23,7 @@ from prefixdb.client.models import (
 )
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.audit import Audit
+from prefixdb.client.sync.backups import Backups
 from prefixdb.client.sync.connection import Connection
 from prefixdb.client.sync.grants import Grants
 from prefixdb.client.sync.groups import Groups
@@ -46,6 +47,7 @@ class Guardian:
         tokens: issues, lists and revokes service tokens.
         keys: lists, rotates and removes the keys that sign tokens.
         audit: reads what administrators did.
+        backups: takes backups of the whole store, and lists the bans that restores obey.
         maintenance: status of the server, compaction.
     """
 
@@ -57,6 +59,7 @@ class Guardian:
         self.tokens = Tokens(connection, deadline_s)
         self.keys = Keys(connection, deadline_s)
         self.audit = Audit(connection, deadline_s)
+        self.backups = Backups(connection, deadline_s)
         self.maintenance = Maintenance(connection, deadline_s)
 
 
