@@ -8,6 +8,8 @@ rows      rows, many at a time
 order     what must hold between frames
 writer    makes an archive
 reader    checks one and believes nothing
+ranks     the order of versions, for rows that get new ones
+text      what JSON lines (jsonlines) and CSV (csvrows) share: lines, fields, bad lines put aside
 """
 
 from prefixdb.archive.contents import (
@@ -23,7 +25,7 @@ from prefixdb.archive.contents import (
 )
 from prefixdb.archive.frames import damaged, frames_of
 from prefixdb.archive.reader import ArchiveReader, Content
-from prefixdb.archive.rows import ArchiveRow, Rows, row_batches
+from prefixdb.archive.rows import ArchiveRow, Rows, row_batches, scattered_batches
 from prefixdb.archive.writer import ArchiveWriter
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "group_batches",
     "member_batches",
     "row_batches",
+    "scattered_batches",
 ]

@@ -25,7 +25,16 @@ from prefixdb.limits import (
     VALUE_BYTES_CEILING,
 )
 
-__all__ = ["EXPIRES_AT_MS_MAX", "ArchiveRow", "Rows", "check_rows", "decode_rows", "encode_rows", "row_batches"]
+__all__ = [
+    "EXPIRES_AT_MS_MAX",
+    "ArchiveRow",
+    "Rows",
+    "check_rows",
+    "decode_rows",
+    "encode_rows",
+    "row_batches",
+    "scattered_batches",
+]
 
 EXPIRES_AT_MS_MAX = 2**63 - 1
 """Latest end of a row's lifetime."""
@@ -35,6 +44,9 @@ ROW_HEAD_BYTES = 29
 
 FRAME_HEAD_BYTES = 9
 """Most bytes of a frame's content apart from its rows."""
+
+SCATTERED_BYTES_MAX = 8 * ARCHIVE_FRAME_BYTES_MAX
+"""Rows that are gathered by database, in bytes: enough for every database to have some."""
 
 ArchiveRow = tuple[bytes, bytes, int, int]
 """(key, value, version, expires_at_ms)"""
@@ -117,6 +129,24 @@ def check_rows(rows: Sequence[ArchiveRow], versions: tuple[int, int], *, after: 
     if after is not None and (keys[0] <= after or not all(map(lt, keys, keys[1:]))):
         raise Fault("The rows are not in order, or one of them stands twice.")
     return greatest
+
+
+def scattered_batches(rows: Iterable[tuple[int, bytes, bytes, int, int]]) -> Iterator[Rows]:
+    """Like ``row_batches`` for rows whose databases alternate: only rows of one database keep their order.
+
+    Memory: ``SCATTERED_BYTES_MAX`` of rows that wait for others of their database.
+    """
+    waiting: dict[int, list[tuple[int, bytes, bytes, int, int]]] = {}
+    held = 0
+    for row in rows:
+        waiting.setdefault(row[0], []).append(row)
+        held += len(row[1]) + len(row[2]) + ROW_HEAD_BYTES
+        if held > SCATTERED_BYTES_MAX:
+            for group in waiting.values():
+                yield from row_batches(group)
+            waiting, held = {}, 0
+    for group in waiting.values():
+        yield from row_batches(group)
 
 
 def row_batches(rows: Iterable[tuple[int, bytes, bytes, int, int]]) -> Iterator[Rows]:

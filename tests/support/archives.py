@@ -135,7 +135,7 @@ def encode(pieces: Sequence[Piece], codec: str = "zstd") -> list[bytes]:
 
 
 def pieces_of(*, codec: str = "zstd", rows: int = 40) -> list[Piece]:
-    """Return the pieces of a good archive: header, groups, members, two frames of rows of database 0, one of 3, footer."""
+    """Return the pieces of a good archive: header, groups, members, two of rows in database 0, one in 3, footer."""
     first, second = sample_rows(rows), sample_rows(rows // 2, seed=2)
     greatest = max((row[2] for row in first + second), default=0)
     return [
