@@ -32,7 +32,7 @@ BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 """The instant of a backup in UTC to the second, and eight random digits."""
 
 FILE_PATH = re.compile(
-    r"db/(?:CURRENT|MANIFEST-[0-9]{1,20}|OPTIONS-[0-9]{1,20}|[0-9]{1,20}\.(?:sst|log))|store-state\.json|bans\.jsonl"
+    r"db/(?:CURRENT|MANIFEST-[0-9]{1,20}|OPTIONS-[0-9]{1,20}|[0-9]{1,20}\.sst)|store-state\.json|bans\.jsonl"
 )
 """Every path a backup may have; no other is ever made at a restore."""
 
