@@ -80,7 +80,11 @@ class StoreCore(ABC, Generic[E]):
             directory = OpenDirectory(data_dir, opener, check, options)
             try:
                 engine = directory.open_engine(clock)
-                return cls(directory, engine, clock, options)
+                try:
+                    return cls(directory, engine, clock, options)
+                except BaseException:
+                    engine.close()
+                    raise
             except BaseException:
                 directory.release()
                 raise

@@ -41,7 +41,7 @@ class RocksdictEngine:
 
     def __init__(self, path: Path, options: EngineOptions) -> None:
         # Kept alive as long as the database: the binding does not hold on to what it was configured with.
-        self._options = _database_options(options)
+        self._options = database_options(options)
         access = rocksdict.AccessType.read_only(False) if options.read_only else rocksdict.AccessType.read_write()
         self._db = rocksdict.Rdict(str(path), self._options, {"default": self._options}, access)
         self.get: Callable[[bytes], bytes | None] = self._db.get
@@ -102,6 +102,8 @@ class RocksdictEngine:
 
     def checkpoint(self, target: Path) -> None:
         rocksdict.Checkpoint(self._db).create_checkpoint(str(target))
+        # The binding's own note of how it was opened: nobody here reads it, and it is no part of a database.
+        (target / "rocksdict-config.json").unlink(missing_ok=True)
 
     def cancel_background(self) -> None:
         self._db.cancel_all_background(True)
@@ -181,7 +183,8 @@ def _write_options(sync: bool) -> Any:
     return options
 
 
-def _database_options(wanted: EngineOptions) -> Any:
+def database_options(wanted: EngineOptions) -> Any:
+    """Return the binding's options for a store's database."""
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(wanted.create)
     options.set_paranoid_checks(True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.conformance import RowConformance
+from tests.store.conformance_snapshots import SnapshotConformance
 from tests.store.conformance_space import BanConformance, CursorConformance, SpaceConformance
 from tests.store.conformance_versions import VersionConformance
 from tests.store.conformance_ways_in import CommitterConformance, IngestConformance
@@ -49,4 +50,8 @@ class TestIngests(IngestConformance):
 
 
 class TestVersions(VersionConformance):
+    pass
+
+
+class TestSnapshots(SnapshotConformance):
     pass
