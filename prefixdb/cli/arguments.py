@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import click
 
 from prefixdb.cli.settings import parse_duration_s, parse_namespace
+
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(B|KiB|MiB|GiB|TiB)?")
+_SIZE_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions of click
@@ -56,10 +60,26 @@ class LabelType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         return name, content
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only in new versions of click
+    """A number of bytes with a unit: ``512KiB``, ``50MiB``, ``1.5GiB``; a bare number is bytes."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no size; write for example 512KiB, 50MiB or 1GiB.", param, ctx)
+        return int(float(found[1]) * _SIZE_BYTES[found[2] or "B"])
+
+
 DURATION = DurationType()
+SIZE = SizeType()
 NAMESPACE = NamespaceType()
 LABEL = LabelType()
-PRIVILEGE = click.Choice(["namespaces.use", "namespaces.edit", "audit"])
+PRIVILEGE = click.Choice(["namespaces.use", "namespaces.edit", "backup", "audit"])
 
 
 def write_secret(path: Path, text: str) -> None:

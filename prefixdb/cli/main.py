@@ -33,6 +33,7 @@ COMMANDS = {
     "token": "prefixdb.cli.token:token",
     "ping": "prefixdb.cli.server:ping",
     "status": "prefixdb.cli.server:status",
+    "backup": "prefixdb.cli.backup:backup",
     "compact": "prefixdb.cli.server:compact",
     "key": "prefixdb.cli.key:key",
     "audit": "prefixdb.cli.audit:audit",

@@ -10,6 +10,7 @@ import click
 from prefixdb.cli.arguments import DURATION, LABEL, NAMESPACE, check_new_file, write_secret
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_ban import ban, report, unban
+from prefixdb.cli.ns_bans import bans
 from prefixdb.cli.ns_show import namespace_json, put_namespace
 from prefixdb.cli.output import put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, new_password
@@ -170,3 +171,4 @@ def resume(namespace: int | str) -> None:
 ns.add_command(ban)
 ns.add_command(unban)
 ns.add_command(report)
+ns.add_command(bans)
