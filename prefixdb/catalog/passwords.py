@@ -10,6 +10,8 @@ same password. Hashing releases the interpreter's lock; run it off the event loo
 from __future__ import annotations
 
 import base64
+import binascii
+import re
 import unicodedata
 
 from argon2 import PasswordHasher, Type, extract_parameters
@@ -18,7 +20,7 @@ from argon2.exceptions import HashingError, InvalidHashError, VerificationError,
 from prefixdb import limits
 from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 
-__all__ = ["DUMMY_HASH", "check_new_password", "hash_password", "needs_rehash", "verify_password"]
+__all__ = ["DUMMY_HASH", "check_new_password", "hash_password", "is_stored_hash", "needs_rehash", "verify_password"]
 
 MEMORY_KIB = 19 * 1024
 """Memory of one hash. Half of it would make an attacker's card guess twice as fast."""
@@ -37,6 +39,12 @@ MEMORY_KIB_MAX = 256 * 1024
 
 PASSES_MAX = 16
 LANES_MAX = 16
+
+_PHC = re.compile(
+    r"\$argon2id\$v=19\$m=[1-9][0-9]{0,8},t=[1-9][0-9]{0,3},p=[1-9][0-9]{0,3}"
+    r"\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<digest>[A-Za-z0-9+/]{16,86})"
+)
+"""The form of a hash that may come from elsewhere: a salt of 8 to 64 bytes, a digest of 12 to 64."""
 
 _HASHER = PasswordHasher(
     time_cost=PASSES,
@@ -99,6 +107,29 @@ def verify_password(password_hash: str, text: str) -> bool:
 def needs_rehash(password_hash: str) -> bool:
     """Return whether the hash was made at another cost than today's."""
     return bool(password_hash) and _HASHER.check_needs_rehash(password_hash)
+
+
+def is_stored_hash(text: str) -> bool:
+    """Return whether ``text`` may be kept as a member's hash: one of Argon2id that a login can be checked with, at a
+    cost the server is willing to bear."""
+    parts = _PHC.fullmatch(text)
+    if parts is None or not all(_is_unpadded_base64(part) for part in parts.groups()):
+        return False
+    try:
+        _check_stored(text)
+    except PrefixdbError:
+        return False
+    cost = extract_parameters(text)
+    return cost.memory_cost >= 8 * cost.parallelism
+
+
+def _is_unpadded_base64(text: str) -> bool:
+    """Return whether ``text`` is what unpadded base64 of some bytes looks like, to the last bit."""
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        return False
+    return base64.b64encode(decoded).rstrip(b"=").decode() == text
 
 
 def check_new_password(text: str) -> str:

@@ -32,14 +32,14 @@
     the member's own       0x24 LOGIN           member ascii, 0x00,      refresh_jti, into: [id, incarnation],
                                                 family ascii             created_at_ms, expires_at_ms
     the namespace's own    0x25 IMPORT          subject's digest 16,     phase, on_conflict, keep_order, counts, frames,
-                                                upload 16, [attempt 8]   digest, rows, bytes, first, last, way, blocks,
+                                                upload 16, [attempt 8]   digest, rows, row_bytes, first, last, way, blocks,
                                                                          attempt, position, inserted, replaced, skipped,
                                                                          expired, reason
 
 Tag 0x00 is the store's, 0x26 and up are free. The keys and codecs of MEMBER, GRANT and LOGIN are in ``member_records``,
-those of IMPORT in ``backup.import_record``, those of all others here. The row that creates a namespace omits ``incarnation``: the version of its own commit is it,
-and nobody knows that number before the commit; every later rewrite carries it. The ban with which a staged namespace
-begins (see ``staging``) omits it for the same reason.
+those of IMPORT in ``backup.import_record``, those of all others here. The row that creates a namespace omits
+``incarnation``: the version of its own commit is it, and nobody knows that number before the commit; every later
+rewrite carries it. The ban with which a staged namespace begins (see ``staging``) omits it for the same reason.
 
 What is about a namespace but must outlive or outrank it (its record, ban, report, revocations) lies in namespace 0, so
 that it is found with one scan at start and no tenant's span has to be read. Everything else lies under the namespace's
