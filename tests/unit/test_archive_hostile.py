@@ -1,0 +1,93 @@
+"""Goal: whatever an archive holds, it is refused at the right place, in bounded memory, and no message quotes it.
+
+Method: a thousand files with one changed byte, files cut at every length, and every kind of `archives_hostile`, whose
+chain of digests is right so that each meets the check it is about. Memory is what tracemalloc saw at most, the bytes of
+the file itself apart.
+"""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+
+import pytest
+
+from prefixdb.archive import ArchiveReader, Footer, frames_of
+from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.limits import MIB
+from tests.support.archives import archive, encode, flips, pieces_of
+from tests.support.archives_hostile import HOSTILE
+
+MEMORY_BYTES_MAX = 96 * MIB
+"""A frame of 16 MiB, its body, its content and its row; or 1 MiB that unfolds as badly as it can."""
+
+
+def load(data: bytes) -> Footer:
+    """Read a whole file; returns its footer."""
+    reader = ArchiveReader()
+    for frame in frames_of(io.BytesIO(data)):
+        reader.read(frame)
+    return reader.finish()
+
+
+def place_at(data: bytes, position: int) -> str:
+    """Return the place of the frame that the byte at a position of a good file belongs to."""
+    offset = 0
+    for number, frame in enumerate(frames_of(io.BytesIO(data)), 1):
+        if position < offset + len(frame):
+            return f"frame {number} at byte {offset}"
+        offset += len(frame)
+    return f"frame {number + 1} at byte {offset}"
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_thousand_files_with_one_changed_byte_are_refused_where_it_is(codec: str) -> None:
+    good = archive(codec=codec)
+    load(good)
+    for position, changed in flips(good, 1000):
+        with pytest.raises(PrefixdbError) as refusal:
+            load(changed)
+        assert refusal.value.reason is Reason.ARCHIVE_INVALID
+        assert refusal.value.metadata["place"] == place_at(good, position), position
+
+
+def test_a_file_that_is_cut_anywhere_is_refused_where_it_ends() -> None:
+    good = archive(rows=8)
+    for length in range(len(good)):
+        with pytest.raises(PrefixdbError) as refusal:
+            load(good[:length])
+        assert refusal.value.reason is Reason.ARCHIVE_INVALID
+        assert refusal.value.metadata["place"] == place_at(good, length), length
+
+
+def test_every_frame_that_is_left_out_or_stands_twice_is_noticed() -> None:
+    frames = encode(pieces_of())
+    for number in range(len(frames)):
+        for order in ([*frames[:number], *frames[number + 1 :]], [*frames[: number + 1], *frames[number:]]):
+            with pytest.raises(PrefixdbError) as refusal:
+                load(b"".join(order))
+            assert refusal.value.reason is Reason.ARCHIVE_INVALID
+
+
+@pytest.mark.parametrize("kind", sorted(HOSTILE))
+def test_a_hostile_archive_is_refused_at_its_place_in_bounded_memory(kind: str) -> None:
+    hostile = HOSTILE[kind]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(PrefixdbError) as refusal:
+            load(hostile.data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refusal.value.reason is Reason.ARCHIVE_INVALID
+    assert refusal.value.metadata["place"].startswith(f"frame {hostile.frame} at byte "), str(refusal.value)
+    assert refusal.value.metadata["place"] in str(refusal.value)
+    assert peak < MEMORY_BYTES_MAX
+    # Neither the cause nor the context may carry what a decoder quotes.
+    assert refusal.value.__cause__ is None
+    for secret in ("hunter2", "etc/passwd", "alice", "plan"):
+        assert secret not in str(refusal.value)
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(HOSTILE) >= 150
