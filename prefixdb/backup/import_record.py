@@ -55,7 +55,7 @@ class ImportRecord:
     keep_order: rows keep the order of their versions.
     counts: the importer may read what it writes, so it may learn which keys existed.
     frames, digest: of the whole archive.
-    rows, bytes: in the archive; bytes of keys and values.
+    rows, row_bytes: in the archive; bytes of keys and values.
     first, last: database and key of the first and the last row of a sorted archive; empty otherwise.
     way: "files" or "batches" once it is decided.
     blocks: reserved versions, (first, count), ascending; empty when versions are the commits' own.
@@ -71,7 +71,7 @@ class ImportRecord:
     frames: int = 0
     digest: bytes = b""
     rows: int = 0
-    bytes: int = 0
+    row_bytes: int = 0
     first: bytes = field(default=b"", repr=False)
     last: bytes = field(default=b"", repr=False)
     way: str = ""
@@ -161,7 +161,7 @@ _TYPES: dict[str, type[Any]] = {
     "frames": int,
     "digest": bytes,
     "rows": int,
-    "bytes": int,
+    "row_bytes": int,
     "first": bytes,
     "last": bytes,
     "way": str,

@@ -15,9 +15,17 @@ from pathlib import Path
 
 from prefixdb.archive import ArchiveReader, Content, Footer, Header, frames_of
 from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import MIB
 from prefixdb.store.faults import disk_full, is_no_space
+from prefixdb.store.reserve import free_bytes
 
 _BUFFER_BYTES = 1 << 20
+
+LOOKED_AT_EVERY = 16 * MIB
+"""Bytes between two looks at what is left of the disk; an archive smaller than that always gets in."""
+
+RESERVE_BYTES = 512 * MIB
+"""Of the disk that spools leave for rows."""
 
 
 class Spool:
@@ -71,8 +79,17 @@ class Spool:
         except OSError as failure:
             self._failed = _refusal(failure)
             raise self._failed from failure
+        if self.bytes // LOOKED_AT_EVERY != (self.bytes + len(frame)) // LOOKED_AT_EVERY:
+            self._look()
         self.bytes += len(frame)
         return content
+
+    def _look(self) -> None:
+        """Refuse more when the disk is nearly full: an upload must not take the room that everybody's rows need."""
+        if free_bytes(self.path.parent) < RESERVE_BYTES:
+            message = f"Less than {RESERVE_BYTES // MIB} MiB of disk are free; the last is kept for rows."
+            self._failed = disk_full(message)
+            raise self._failed
 
     def finish(self) -> Footer:
         """Return the archive's footer once it has come; raises ARCHIVE_INVALID when it is cut short."""
@@ -107,8 +124,9 @@ class Spool:
         except OSError:  # What could not be flushed is wanted only when the file is kept.
             if not delete:
                 raise
-        if delete:
-            self.path.unlink(missing_ok=True)
+        if delete and self.path.exists():
+            self.path.unlink()
+            sync_directory(self.path.parent)
 
 
 def contents_of(path: Path) -> Iterator[Content]:
