@@ -21,6 +21,7 @@ from typing import BinaryIO, Self
 
 from prefixdb.archive.manifest import invalid
 from prefixdb.archive.places import Lease, Writer, occupied
+from prefixdb.errors import Reason, error
 
 LOCK_NAME = "LOCK"
 TEMPORARY = "tmp"
@@ -44,9 +45,15 @@ class LocalPlace:
 
     def prepare(self) -> None:
         """Make the root if it is not there. Its parent must be: a disk that is not mounted is no place for backups."""
-        with contextlib.suppress(FileExistsError):
+        parent = self._root.absolute().parent
+        try:
             self._root.mkdir(mode=0o700)
-            _sync_directory(self._root.absolute().parent)
+            _sync_directory(parent)
+        except FileExistsError:
+            return
+        except FileNotFoundError as failure:
+            what = f"{self._root} cannot be made: there is no {parent}."
+            raise error(Reason.BAD_FIELD, what, metadata={"field": "repository"}) from failure
 
     def read(self, path: str, bytes_max: int) -> bytes | None:
         """Return a file's bytes, None when it is not there."""

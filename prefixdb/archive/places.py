@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from prefixdb.errors import Reason, bad_field, error
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:{1,2}.*", re.DOTALL)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::).*", re.DOTALL)
 _DIRECTORY_SCHEMES = {"file", "local"}
 
 

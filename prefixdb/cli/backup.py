@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +23,7 @@ from prefixdb.cli.output import put_json, put_table, say
 from prefixdb.cli.session import At, connected
 from prefixdb.cli.settings import load_settings
 from prefixdb.cli.text import instant, number, size
+from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
     from prefixdb.archive.manifest import Manifest
@@ -67,7 +70,8 @@ def create(repository: str, rate: int | None, restored: bool) -> None:
         def follow(progress: BackupProgress) -> None:
             shown(progress.doing, progress.bytes_done, progress.bytes_total)
 
-        made = db.guardian.backups.create(repository, rate=rate, restored=restored, on_progress=follow)
+        with _advice():
+            made = db.guardian.backups.create(repository, rate=rate, restored=restored, on_progress=follow)
     manifest = made.manifest
     if settings.json:
         put_json(backup_json(manifest) | {"files_new": made.files_new, "bytes_new": made.bytes_new})
@@ -76,6 +80,19 @@ def create(repository: str, rate: int | None, restored: bool) -> None:
     held = f"{number(manifest.namespaces_live, 'namespace')}, {size(manifest.size)} in {len(manifest.files):,} files"
     new = f"{size(made.bytes_new)} in {number(made.files_new, 'file')} had to be sent"
     say(settings, f"Backup of {instant(taken_at(manifest))}: {held}; {new}.")
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Say what to do about a repository of somebody else's."""
+    try:
+        yield
+    except PrefixdbError as failure:
+        if failure.reason is Reason.DIRECTORY_NOT_EMPTY and "store_id" in failure.metadata:
+            failure.add_note(
+                "Choose another REPO. If this server was restored from a backup of this one, say --restored, once."
+            )
+        raise
 
 
 @command("list")

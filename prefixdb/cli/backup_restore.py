@@ -10,6 +10,8 @@ import click
 
 from prefixdb.cli.backup_show import (
     REPOSITORY,
+    backup_json,
+    backup_words,
     bytes_meter,
     chosen_backup,
     naming_errors,
@@ -18,7 +20,9 @@ from prefixdb.cli.backup_show import (
 )
 from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
+from prefixdb.cli.output import put_facts, say
 from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.text import number
 
 if TYPE_CHECKING:
     from prefixdb.archive.manifest import Manifest

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefixdb.cli.ns_show import iso
-from prefixdb.cli.progress import progress
+from prefixdb.cli.progress import Advance, progress
 from prefixdb.cli.settings import Settings
 from prefixdb.cli.text import escape, instant, size
 from prefixdb.errors import InvalidArgumentError, PrefixdbError, Reason
@@ -67,20 +67,30 @@ def chosen_backup(repository: Repository, backup_id: str | None) -> Manifest:
 
 
 @contextmanager
-def bytes_meter(settings: Settings, title: str) -> Iterator[BytesDone]:
-    """Yield what shows bytes on their way: a bar on a terminal, elsewhere lines once it takes long."""
+def long_work(settings: Settings, title: str) -> Iterator[Advance]:
+    """Yield what shows how far something is: a bar on a terminal, elsewhere lines once it takes long."""
     bar = sys.stderr.isatty()
     begun_at = time.monotonic()
     with progress(settings, title) as advance:
 
-        def tell(doing: str, done: int, total: int) -> None:
-            share = done / total if total else 1.0
-            if bar:
-                took_s = time.monotonic() - begun_at
-                rate = f", {size(int(done / took_s))}/s" if took_s > 1 and done else ""
-                advance(share, f"{doing}: {size(done)} of {size(total)}{rate}")
-            elif time.monotonic() - begun_at > SILENT_S:
+        def tell(share: float, doing: str) -> None:
+            if bar or time.monotonic() - begun_at > SILENT_S:
                 advance(share, doing)
+
+        yield tell
+
+
+@contextmanager
+def bytes_meter(settings: Settings, title: str) -> Iterator[BytesDone]:
+    """Yield what shows bytes on their way; a bar says how many and how fast, lines only what is going on."""
+    bar = sys.stderr.isatty()
+    begun_at = time.monotonic()
+    with long_work(settings, title) as advance:
+
+        def tell(doing: str, done: int, total: int) -> None:
+            took_s = time.monotonic() - begun_at
+            rate = f", {size(int(done / took_s))}/s" if took_s > 1 and done else ""
+            advance(done / total if total else 1.0, f"{doing}: {size(done)} of {size(total)}{rate}" if bar else doing)
 
         yield tell
 

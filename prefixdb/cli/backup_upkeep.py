@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefixdb.cli.backup_show import REPOSITORY, bytes_meter, chosen_backup, offline_advice, open_repository
+from prefixdb.cli.backup_show import REPOSITORY, bytes_meter, chosen_backup, long_work, offline_advice, open_repository
 from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.failures import EXIT_DAMAGED, say_failure
 from prefixdb.cli.output import put_facts, put_json, put_table, say
-from prefixdb.cli.progress import progress
 from prefixdb.cli.session import confirm
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import number, size
@@ -131,12 +130,16 @@ def prune(repository: str, keep: int, dry_run: bool) -> None:
             _put_pruning(settings, plan, done=False)
             return
         if plan.remove:
-            what = f"This removes {number(len(plan.remove), 'backup')} ({plan.remove[0]} to {plan.remove[-1]}) for ever"
-            confirm(settings, f"{what}, and leaves {len(plan.keep):,} ({plan.keep[0]} to {plan.keep[-1]}).", "prune")
+            what = f"This removes {number(len(plan.remove), 'backup')} for ever ({_span(plan.remove)})"
+            confirm(settings, f"{what}, and leaves {len(plan.keep):,} ({_span(plan.keep)}).", "prune")
             lease.keep()
-        with progress(settings, "Removing") as advance:
+        with long_work(settings, "Removing") as advance:
             upkeep.prune(opened, plan, lease, lambda done, total: advance(done / total if total else 1.0, "files"))
     _put_pruning(settings, plan, done=True)
+
+
+def _span(ids: tuple[str, ...]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
 
 
 def _put_pruning(settings: Settings, plan: Pruning, *, done: bool) -> None:

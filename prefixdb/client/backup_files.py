@@ -189,7 +189,8 @@ def check_family(repository: Repository, manifest: Manifest) -> None:
             f"{repository.place.name} has backups of another data directory than this server's. A repository is for "
             "one server, and for those restored from its backups: their bans are obeyed together."
         )
-        raise error(Reason.DIRECTORY_NOT_EMPTY, message, metadata={"place": repository.place.name})
+        facts = {"place": repository.place.name, "store_id": manifest.store_id}
+        raise error(Reason.DIRECTORY_NOT_EMPTY, message, metadata=facts)
 
 
 def check_room(repository: Repository, needed: int) -> None:
