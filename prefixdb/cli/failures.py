@@ -3,7 +3,7 @@
 0    done, found
 1    not found, condition not met
 2    the command line cannot be right
-3    stored data is damaged
+3    stored data, or an archive, is damaged
 64+n the gRPC status code n otherwise: 78 is UNAVAILABLE, 80 UNAUTHENTICATED
 66   this machine: a file cannot be read or written, standard output is full or closed
 130  interrupted;  141  nobody reads standard output any more
@@ -70,6 +70,8 @@ _NEXT = {
     Reason.DIRECTORY_LOCKED: "Stop the other process, or choose another directory with --data-dir.",
     Reason.FORMAT_TOO_NEW: "Run the newer prefixdb on this directory, or choose another with --data-dir.",
     Reason.INTERNAL: "The server's log has the details under the request id; please report it.",
+    Reason.IMPORT_CONFLICT: "--on-conflict skip leaves the rows that are there, --on-conflict overwrite replaces them; "
+    "--dry-run counts them first.",
     Reason.CONFLICT: "Read the row again and decide on its present state.",
 }
 """What to do next, in words of the command line."""
@@ -79,7 +81,7 @@ def exit_status(failure: PrefixdbError) -> int:
     """Return the exit status of an error."""
     if isinstance(failure, NotFoundError | ConflictError):
         return EXIT_NOT_FOUND
-    if isinstance(failure, DataLossError):
+    if isinstance(failure, DataLossError) or failure.reason is Reason.ARCHIVE_INVALID:
         return EXIT_DAMAGED
     return EXIT_CODE_BASE + int(failure.code)
 

@@ -11,6 +11,7 @@ from prefixdb.cli.arguments import DURATION, LABEL, NAMESPACE, check_new_file, w
 from prefixdb.cli.base import group
 from prefixdb.cli.ns_ban import ban, report, unban
 from prefixdb.cli.ns_bans import bans
+from prefixdb.cli.ns_clone import clone
 from prefixdb.cli.ns_show import namespace_json, put_namespace
 from prefixdb.cli.output import put_json, put_table, say, stdout_is_terminal
 from prefixdb.cli.passwords import PASSWORD_FILE_HELP, new_password
@@ -168,6 +169,7 @@ def resume(namespace: int | str) -> None:
 
 
 # Last, so that the help goes from the beginning of a namespace to its end.
+ns.add_command(clone)
 ns.add_command(ban)
 ns.add_command(unban)
 ns.add_command(report)

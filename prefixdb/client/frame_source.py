@@ -21,6 +21,8 @@ DIGEST_BYTES = 32
 KEPT_BYTES_MAX = 32 * MIB
 """Frames of a pipe that are kept, at most. gRPC has one message of 1 MiB under way and HTTP/2 a window of some MiB."""
 
+CLOSE_WAIT_S = 1.0
+
 FramesOf = Callable[[], Iterator[bytes]]
 """Begins a pass over all frames."""
 
@@ -67,11 +69,15 @@ class FrameSource:
 
     def close(self) -> None:
         """Give back what the source holds; calling it again is harmless."""
-        with self._lock:
-            if self._close is not None:
-                self._close()
-                self._close = None
-                self._pass = iter(())
+        # An upload that was given up may be waiting for a pipe: nobody waits for that, it goes with the process.
+        if self._close is None or not self._lock.acquire(timeout=CLOSE_WAIT_S):
+            return
+        try:
+            self._close()
+            self._close = None
+            self._pass = iter(())
+        finally:
+            self._lock.release()
 
     def frames_from(self, start: int) -> Iterator[bytes]:
         """Yield the frames behind the first ``start``.

@@ -1,0 +1,228 @@
+"""``import`` and ``load``: rows from a file into the namespace, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prefixdb.cli.base import command
+from prefixdb.cli.failures import EXIT_NOT_FOUND
+from prefixdb.cli.formats import Format, input_format
+from prefixdb.cli.input_file import InputFile, open_input
+from prefixdb.cli.meter import Meter, meter
+from prefixdb.cli.output import put_json, say
+from prefixdb.cli.session import connected
+from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.text import number
+from prefixdb.cli.uploads import Upload, kept_upload
+from prefixdb.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    PrefixdbError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from prefixdb.client.models import Imported, TransferProgress
+
+_FORMATS = click.Choice([item.value for item in Format])
+_FORMAT_HELP = "What FILE is. [found out from its beginning and its ending]"
+
+
+def _shared(*, on_conflict: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Decorate with what both commands take."""
+    options = [
+        click.argument("file", type=click.Path(exists=True, allow_dash=True)),
+        click.option("--format", "wanted", type=_FORMATS, help=_FORMAT_HELP),
+        click.option(
+            "--on-conflict",
+            type=click.Choice(["fail", "skip", "overwrite"]),
+            default=on_conflict,
+            show_default=True,
+            help="What happens to a row whose key exists.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Only find out what would happen."),
+        click.option("--reject", type=click.Path(dir_okay=False), metavar="FILE", help="Where bad lines go."),
+        click.option("--sorted", "in_order", is_flag=True, help="Keys ascend by their bytes: faster into no rows."),
+        click.option("--anew", is_flag=True, help="Forget an upload that was interrupted."),
+    ]
+
+    def decorate(function: Callable[..., object]) -> Callable[..., object]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@command("import")
+@_shared(on_conflict="fail")
+def import_(**wishes: Any) -> None:
+    """Bring the rows of FILE into the namespace: all of them, or none. '-' reads standard input.
+
+    FILE is an archive that 'export' wrote, JSON lines, CSV or a RocksDB directory. Rows keep the order of their
+    versions, which takes time and memory; 'load' is faster. Nothing is applied before the server has everything and
+    found it right; from then on it finishes by itself, also after a restart. After an interruption the same command
+    goes on.
+    """
+    _run(load_settings(), keep_version_order=True, **wishes)
+
+
+@command("load")
+@_shared(on_conflict="overwrite")
+def load(**wishes: Any) -> None:
+    """Write the rows of FILE into the namespace, as fast as can be: all of them, or none. '-' reads standard input.
+
+    FILE is JSON lines (as 'scan --json' and 'export' write them), CSV, an archive, or a RocksDB directory. Rows that
+    name no database go to --database. A line that is no row stops the load before anything is applied, and is told by
+    its number; --reject collects such lines and goes on (exit status 1). After an interruption the same command goes on
+    where it was.
+
+    \b
+      prefixdb load rows.jsonl
+      prefixdb load rows.csv --reject bad.csv --database 3
+      zcat rows.jsonl.gz | prefixdb load - --format jsonl
+    """
+    _run(load_settings(), keep_version_order=False, **wishes)
+
+
+def _run(
+    settings: Settings,
+    *,
+    keep_version_order: bool,
+    file: str,
+    wanted: str | None,
+    on_conflict: str,
+    dry_run: bool,
+    reject: str | None,
+    in_order: bool,
+    anew: bool,
+) -> None:
+    if file == "-" and settings.token_file == Path("-"):
+        raise click.UsageError("Standard input cannot give the token and the rows; name a file for one of them.")
+    opened = None if file != "-" and Path(file).is_dir() else open_input(file)
+    try:
+        kind = input_format(wanted, file, opened)
+        if kind is Format.MSGPACK:
+            _refuse_text_options(settings, reject, in_order)
+    except click.UsageError:
+        if opened is not None:
+            opened.close()
+        raise
+    facts: dict[str, object] = {
+        "kind": kind.value,
+        "on_conflict": on_conflict,
+        "dry_run": dry_run,
+        "order": keep_version_order,
+    }
+    facts |= {"database": settings.database, "enc": settings.enc, "reject": reject, "in_order": in_order}
+    kept = None if opened is None or file == "-" or not opened.seekable() else Path(file)
+    wishes = {"on_conflict": on_conflict, "dry_run": dry_run, "keep_version_order": keep_version_order}
+    with (
+        kept_upload(settings, kept, facts, anew=anew) as upload,
+        InputFile(
+            settings, file, kind, opened, now_ms=upload.created_at_ms, in_order=in_order, reject=reject
+        ) as source,
+    ):
+        done = _send(settings, source, upload, wishes)
+        source.keep_rejects()
+    _say_done(settings, done, dry_run=dry_run, rejected=source.rejected, reject=reject)
+    if source.rejected:
+        raise click.exceptions.Exit(EXIT_NOT_FOUND)
+
+
+def _refuse_text_options(settings: Settings, reject: str | None, in_order: bool) -> None:
+    """Refuse what makes no sense with an archive."""
+    for given, flag in ((reject is not None, "--reject"), (in_order, "--sorted")):
+        if given:
+            raise click.UsageError(f"{flag} is for JSON lines, CSV and RocksDB directories; FILE is an archive.")
+    if "flag" in settings.by_name["database"].source:
+        raise click.UsageError("The rows of an archive have their databases; leave --database out.")
+
+
+def _send(settings: Settings, source: InputFile, upload: Upload, wishes: dict[str, Any]) -> Imported:
+    """Send it, and say what an interruption leaves behind."""
+    state = _State()
+    try:
+        with connected(settings) as db, meter(settings, "Importing") as shown:
+            done = db.import_archive(
+                source.frames, upload=upload.id, on_progress=state.follow(settings, upload, shown), **wishes
+            )
+    except KeyboardInterrupt:
+        say(settings, state.words(upload, source))
+        raise
+    except (UnavailableError, CancelledError, DeadlineExceededError):
+        raise
+    except PrefixdbError:
+        upload.over = True
+        raise
+    upload.over = True
+    return done
+
+
+class _State:
+    """How far an upload is, for who interrupts it."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def follow(self, settings: Settings, upload: Upload, shown: Meter) -> Callable[[TransferProgress], None]:
+        """Return what is told about progress."""
+
+        def tell(facts: TransferProgress) -> None:
+            if not self._phase and upload.resumed:
+                say(settings, self._greeting(facts))
+            self._phase = facts.phase.name
+            shown.follow(facts)
+
+        return tell
+
+    def words(self, upload: Upload, source: InputFile) -> str:
+        """Return what an interruption leaves behind."""
+        if self._phase in {"APPLYING", "DONE"}:
+            return (
+                "The server has everything and finishes by itself; the same command tells the result, within the hour."
+            )
+        if source.again:
+            return "Nothing was applied. The same command goes on where it was, within the hour."
+        return "Nothing was applied."
+
+    @staticmethod
+    def _greeting(facts: TransferProgress) -> str:
+        if facts.phase.name == "READY":
+            return "Going on with the upload that was interrupted (--anew forgets it)."
+        return "The server has all of the upload that was interrupted (--anew forgets it and sends it once more)."
+
+
+def _say_done(settings: Settings, done: Imported, *, dry_run: bool, rejected: int, reject: str | None) -> None:
+    if settings.json:
+        put_json(
+            {
+                "rows": done.received,
+                "inserted": done.inserted,
+                "replaced": done.replaced,
+                "skipped": done.skipped,
+                "expired": done.expired,
+                "rejected": rejected,
+                "way": done.way,
+                "dry_run": dry_run,
+            }
+        )
+    parts = [
+        f"{count:,} {word}"
+        for count, word in (
+            (done.inserted, "new"),
+            (done.replaced, "replaced"),
+            (done.skipped, "left as they were"),
+            (done.expired, "expired already"),
+        )
+        if count
+    ]
+    detail = f": {', '.join(parts)}" if parts else ""
+    verb = "Would import" if dry_run else "Imported"
+    say(settings, f"{verb} {number(done.inserted + done.replaced, 'row')} of {done.received:,}{detail}.")
+    if rejected:
+        say(settings, f"{number(rejected, 'line')} could not be taken: see {reject}.")
