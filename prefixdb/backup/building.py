@@ -4,8 +4,8 @@
       └────────────┴─────────────────────────────┴── any failure, a ban, a cut ─────────────► abandon
 
 Every write carries the guard of the staged record, so nothing is written once that was given up. What the content was
-read from (a spool, a cursor) is closed before the namespace lives or is given up: a tenant's rows must not lie in a file
-of the server when its namespace is proven to be gone.
+read from (a spool, a cursor) is closed before the namespace lives or is given up: a tenant's rows must not lie in
+a file of the server when its namespace is proven to be gone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from prefixdb.backup.placing import PlacingRefused, place_batches, place_rows
-from prefixdb.catalog.dropping import state_error
+from prefixdb.catalog.directory import Reservation
 from prefixdb.catalog.entities import NamespaceRecord
 from prefixdb.catalog.namespaces import Registry
+from prefixdb.catalog.staging import given_up
 from prefixdb.errors import PrefixdbError
 from prefixdb.keycodec import FAMILY_SYSTEM, family_span
 from prefixdb.store.base import Put, Store
@@ -58,13 +59,13 @@ class Content(Protocol):
 class Plan:
     """What is to be made.
 
-    namespace_id: reserved, see ``Registry.staging``.
+    reservation: of ``Registry.staging``.
     by: who makes it.
     reason: what is being done, for those who list what is banned.
     source: the namespace of this store that its rows are from; it must live until the end.
     """
 
-    namespace_id: int
+    reservation: Reservation
     by: str
     reason: str
     labels: Mapping[str, str]
@@ -104,42 +105,46 @@ class Builder:
         """
         staging = self._registry.staging
         try:
-            self._check()
-            staged = self._staged = staging.stage(plan.namespace_id, by=plan.by, reason=plan.reason, labels=plan.labels)
+            self.check()
+            staged = self._staged = staging.stage(plan.reservation, by=plan.by, reason=plan.reason, labels=plan.labels)
             content = open_content()
             try:
                 self._fill(staged, content)
             finally:
                 content.close()
-            self._check()
-            return staging.finish(staged, source=plan.source)
+            self.check()
+            return staging.finish(plan.reservation, staged, source=plan.source)
         except BaseException as failure:
-            self._give_up(plan.namespace_id, failure)
+            self._give_up(plan.reservation, failure)
             raise
 
     def _fill(self, staged: NamespaceRecord, content: Content) -> None:
         guards = (self._registry.guard(staged),)
         span = family_span(staged.id, FAMILY_SYSTEM)
         try:
-            place_batches(self._store, span, content.records(), guards=guards, check=self._check)
-            place_rows(self._store, staged.id, content.pages(), guards=guards, on_rows=self._count, check=self._check)
+            place_batches(self._store, span, content.records(), guards=guards, check=self.check)
+            place_rows(self._store, staged.id, content.pages(), guards=guards, on_rows=self._count, check=self.check)
         except PlacingRefused:
-            self._check()
-            raise state_error(staged, "The new namespace was banned before it was finished.") from None
+            self.check()
+            raise given_up(staged) from None
 
     def _count(self, rows: int) -> None:
         self.progress.rows_done = rows
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise when the building is to end: it was told to stop, or somebody has banned the namespace."""
         if self._stopped is not None:
             raise self._stopped
-        if self._staged is not None and self._registry.get(self._staged.id) is not self._staged:
-            now = self._registry.get(self._staged.id)
-            raise state_error(now or self._staged, "The new namespace was banned before it was finished.")
+        staged = self._staged
+        if staged is not None:
+            now = self._registry.get(staged.id)
+            if now is not staged and now != staged:
+                raise given_up(now or staged)
 
-    def _give_up(self, namespace_id: int, failure: BaseException) -> None:
+    def _give_up(self, reservation: Reservation, failure: BaseException) -> None:
         why = failure.reason.name if isinstance(failure, PrefixdbError) else "internal error"
         try:
-            self._registry.staging.abandon(namespace_id, f"not finished: {why}")
+            self._registry.staging.abandon(reservation, f"not finished: {why}")
         except PrefixdbError as refusal:  # It is due all the same, and reclaimed when the store takes writes again.
-            _log.warning("namespace %d was given up, which could not be noted: %s", namespace_id, refusal.reason.name)
+            number, reason = reservation.namespace_id, refusal.reason.name
+            _log.warning("namespace %d was given up, which could not be noted: %s", number, reason)

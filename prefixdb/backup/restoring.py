@@ -39,9 +39,16 @@ class Arrival:
     def __init__(self, spool: Spool, clock: Clock, *, members: bool) -> None:
         self._spool = spool
         self._incoming = Incoming(1, clock.now_ms()) if members else None  # Judges only: any number does.
-        self.header: Header | None = None
+        self._header: Header | None = None
         self.rows = 0
         self.is_whole = False
+
+    @property
+    def header(self) -> Header:
+        """The archive's header. RuntimeError before it was taken."""
+        if self._header is None:
+            raise RuntimeError("the header has not come")
+        return self._header
 
     def add(self, frame: bytes) -> None:
         """Take the next frame.
@@ -59,7 +66,7 @@ class Arrival:
         try:
             if isinstance(content, Header):
                 _check_header(content)
-                self.header = content
+                self._header = content
             elif self._incoming is not None and isinstance(content, Groups | Members):
                 puts_of(content, self._incoming)
         except PrefixdbError as failure:

@@ -9,9 +9,18 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState
 from prefixdb.catalog.manifest import BanManifest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    """A number and a name, promised to a namespace in the making. Each is one of its kind."""
+
+    namespace_id: int
+    name: str
 
 
 class Directory:
@@ -31,7 +40,7 @@ class Directory:
             self._counts[record.state] += 1
         self._bans = BanManifest(bans)
         # Names by the numbers that are promised to namespaces in the making; see ``staging``.
-        self._reserved: dict[int, str] = {}
+        self._reserved: dict[int, Reservation] = {}
 
     def get(self, namespace_id: int) -> NamespaceRecord | None:
         """Return the record, or None. One dict look-up, no lock."""
@@ -92,21 +101,22 @@ class Directory:
         with self._lock:
             return self._bans.all()
 
-    def reserve(self, namespace_id: int, name: str) -> None:
+    def reserve(self, reservation: Reservation) -> None:
         """Promise a number and a name, and hold back the number's ban until ``release``."""
         with self._lock:
-            self._reserved[namespace_id] = name
-            self._bans.hold_back(namespace_id)
+            self._reserved[reservation.namespace_id] = reservation
+            self._bans.hold_back(reservation.namespace_id)
 
-    def release(self, namespace_id: int) -> None:
-        """End a reservation; harmless when there is none."""
+    def release(self, reservation: Reservation) -> None:
+        """End a reservation; harmless when it has ended."""
         with self._lock:
-            if self._reserved.pop(namespace_id, None) is not None:
-                self._bans.let_go(namespace_id)
+            if self.holds(reservation):
+                del self._reserved[reservation.namespace_id]
+                self._bans.let_go(reservation.namespace_id)
 
-    def reserved_name(self, namespace_id: int) -> str | None:
-        """Return the name that is promised together with a number, None when that is not reserved."""
-        return self._reserved.get(namespace_id)
+    def holds(self, reservation: Reservation) -> bool:
+        """Return whether this very reservation stands, not a later one of the same number."""
+        return self._reserved.get(reservation.namespace_id) is reservation
 
     def is_reserved(self, namespace_id: int) -> bool:
         """Return whether the number is promised. One dict look-up, no lock."""
@@ -115,7 +125,7 @@ class Directory:
     def is_name_reserved(self, name: str) -> bool:
         """Return whether the name is promised."""
         with self._lock:
-            return name in self._reserved.values()
+            return any(reservation.name == name for reservation in self._reserved.values())
 
     def apply(self, record: NamespaceRecord, ban: Ban | None) -> None:
         """Replace a namespace's record and its ban (None: it has none) in one step."""

@@ -120,6 +120,14 @@ class Grants:
         """
         return judge(record, self._store.get_many(grants_about(member, record.id)))
 
+    def is_denied(self, member: str, record: NamespaceRecord) -> bool:
+        """Return whether it was said that the member may not use the namespace, or none at all. Two reads."""
+        if not is_member_name(member):
+            return False
+        rows = self._store.get_many(grants_about(member, record.id))
+        said = [decode_grant(schema.record_key_of(row), row) for row in rows if row is not None]
+        return any(grant.effect is not GrantEffect.ALLOW and _is_about(grant, record) for grant in said)
+
     def usable(self, member: str) -> Callable[[NamespaceRecord], bool]:
         """Return a function that tells whether ``decide`` would find a namespace covered, from all of the member's
         grants as they are now, read once."""

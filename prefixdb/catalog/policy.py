@@ -72,6 +72,7 @@ __all__ = [
     "Rule",
     "Session",
     "check_capability",
+    "check_clone",
     "check_exchange",
     "check_export",
     "check_issue",
@@ -216,6 +217,24 @@ def check_target(session: Session, capability: Capability, namespace_id: int | N
             raise error(Reason.NAMESPACE_NOT_FOUND)
         return
     if namespace_id is None or namespace_id != session.namespace_id:
+        _deny()
+
+
+def check_clone(session: Session, source_id: int, *, denied: bool) -> None:
+    """Return when the session may make another namespace with the rows of this one.
+
+    What was said about the source is not said about its clone. So whoever is kept out of the source must not make one,
+    and the rows of namespace 0, where nobody is let in by a grant, are the cluster guardians'.
+
+    Args:
+        session: of somebody who may create namespaces, see ``check_target``.
+        source_id: the namespace to clone.
+        denied: a denial of the session's member covers it.
+
+    Raises:
+        PermissionDeniedError: NOT_PERMITTED.
+    """
+    if not _is_cluster_guardian(session) and (denied or source_id == DEFAULT_NAMESPACE_ID):
         _deny()
 
 

@@ -138,7 +138,8 @@ class Reclaimer:
         if record is None:
             raise error(Reason.NAMESPACE_NOT_FOUND)
         ban = self._registry.ban_of(namespace_id)
-        if ban is not None and not ban.reclaimed_at_ms:
+        # A namespace in the making is not being dropped; a report of it would never come to an end.
+        if ban is not None and not ban.reclaimed_at_ms and not self._registry.staging.is_building(namespace_id):
             work = self._board.find(ban)
             report = work.report if work is not None else waiting_report(ban, record, self._clock.now_ms())
             # Where ordinary compactions drop rows too, their work shows before the reclaim's own begins.

@@ -51,6 +51,8 @@ from prefixdb.service.backups import Backups
 from prefixdb.service.exports import Exports
 from prefixdb.service.gate import Gate
 from prefixdb.service.hashing import Hashing
+from prefixdb.service.import_jobs import FOLDER as IMPORTS_FOLDER
+from prefixdb.service.import_jobs import ImportJobs
 from prefixdb.service.imports import Imports
 from prefixdb.service.key_value import KeyValue
 from prefixdb.service.login import Credentials, Door
@@ -211,6 +213,15 @@ class App:
         self.workers = Workers(ADMINISTRATION_SHARE, "administration", WAITING_MAX)
         self.readers = Workers(READING_SHARE, "reading")
         self.transfers = Workers(TRANSFER_SHARE, "transfer")
+        self.importers = Workers("import")
+        self.imports = ImportJobs(
+            store,
+            registry,
+            clock,
+            folder=self.config.data_dir / IMPORTS_FOLDER,
+            streams=self.streams,
+            workers=self.importers,
+        )
         self.throttle = Throttle()
         self.gate = Gate(
             GateParts(
@@ -234,8 +245,10 @@ class App:
         self._parts.callback(self.workers.close)
         self._parts.callback(self.readers.close)
         self._parts.callback(self.transfers.close)
+        self._parts.callback(self.importers.close)
+        self._parts.push_async_callback(self.imports.close)
         self._parts.push_async_callback(self.administration.drain)
-        sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look))
+        sweep = self._spawn(sweep_calls(self.streams.look, self.arrivals.look, self.imports.look))
         self._parts.callback(sweep.cancel)
         if self.certificates is not None:
             looking = keep_looking(self.certificates.look, alarms.CERTIFICATES_LOOK_S)
@@ -299,7 +312,17 @@ class App:
         )
         backups = Backups(store, registry, clock, administration=self.administration, data_dir=self.config.data_dir)
         self._parts.push_async_callback(backups.drain)
-        return Transfer(backups, exports, Imports(), Staging())
+        staging = Staging(
+            store,
+            registry,
+            clock,
+            grants=self.authority.identities.grants,
+            administration=self.administration,
+            streams=self.streams,
+            data_dir=self.config.data_dir,
+        )
+        self._parts.callback(staging.close)
+        return Transfer(backups, exports, Imports(), staging)
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""
