@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from prefixdb.archive.bans import BannedIssue
@@ -24,12 +25,15 @@ from prefixdb.client.backup_files import (
     issues_of,
 )
 from prefixdb.client.methods import backoff_s
-from prefixdb.errors import PrefixdbError, UnauthenticatedError, UnavailableError
+from prefixdb.errors import FailedPreconditionError, PrefixdbError, Reason, UnauthenticatedError, UnavailableError
 from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
 from prefixdb.v1 import transfer_pb2
 
 SILENCE_S_MAX = 2 * TRANSFER_PATIENCE_MS_MAX / 1000
 """Longest wait for the next message of a backup: the server reads all its files before it lists them."""
+
+BUSY_S_MAX = 5.0
+"""How long a server is asked again that says another backup runs: one that was cut off a moment ago is soon over."""
 
 
 class AsyncBackups:
@@ -97,19 +101,26 @@ class AsyncBackups:
         """Try until it is done, as long as every try but the first stores something."""
         await wire.in_thread(repository.place.clean)
         files_new = bytes_new = attempt = 0
+        busy_until_s = time.monotonic() + BUSY_S_MAX
         while True:
-            taking = AsyncTaking(repository, lease, pace, tell, restored=restored or attempt > 0)
+            taking = AsyncTaking(repository, lease, pace, tell, restored=restored)
             await taking.look()
             exchange = await self._connection.open_duplex(methods.BACKUP)
-            attempt += 1
             try:
                 made = await taking.run(exchange)
                 return CreatedBackup(made, files_new + taking.files_new, bytes_new + taking.bytes_new)
+            except FailedPreconditionError as failure:
+                if failure.reason is not Reason.BACKUP_RUNNING or time.monotonic() > busy_until_s:
+                    raise
+                await wire.sleep(backoff_s(3, failure))
+                continue
             except (UnauthenticatedError, UnavailableError) as failure:
+                attempt += 1
                 if attempt > 1 and not taking.files_new:
                     raise
                 if not await self._may_go_on(failure, exchange.token, taking.files_new > 0):
                     raise
+                busy_until_s = time.monotonic() + BUSY_S_MAX
             finally:
                 exchange.cancel()
             files_new += taking.files_new

@@ -191,8 +191,19 @@ class Upload(Generic[RequestT, ResponseT]):
 
 async def _read(call: Any, timeout_s: float | None) -> Any:
     """Return the next message of a call, None at its end; gRPC raises when the end is not an OK one."""
-    message = await asyncio.wait_for(call.read(), timeout_s)
+    try:
+        message = await asyncio.wait_for(call.read(), timeout_s)
+    except grpc.aio.AioRpcError as failure:
+        if failure.details() != _WRITE_FAILED:
+            raise
+        # The server has ended the call, and its word is lost: gRPC sets its own status in its place.
+        empty = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "Socket closed") from failure
     return None if message is _aio.EOF else message
+
+
+_WRITE_FAILED = "Internal error from Core"
+"""gRPC's status of a call whose write failed before the status that the server gave it had come."""
 
 
 class Membership:

@@ -46,6 +46,10 @@ PATIENCE_S = 120.0
 """Longest wait for the server's first word, and for its next one once it has all: it speaks every few seconds."""
 
 
+SETBACKS_MAX = 8
+"""Calls in a row that ended with no more frames on the server than before; then something there ends every one."""
+
+
 def new_upload_id() -> str:
     """Return an id for an upload."""
     return secrets.token_hex(16)
@@ -79,7 +83,7 @@ class Import:
         self._source = source
         self._on_progress = on_progress
         self._alive_at = time.monotonic()
-        self._attempt = 0
+        self._attempt = self._setbacks = self._kept = 0
         self._begin = transfer_pb2.ImportBegin(
             upload=upload or new_upload_id(),
             on_conflict=_ON_CONFLICT[on_conflict],
@@ -125,7 +129,8 @@ class Import:
         """Send what the server lacks and return its last word."""
         last = None
         while (answer := upload.receive(self._patience_s(upload, last))) is not None:
-            self._attempt, self._alive_at, last = 0, time.monotonic(), answer
+            self._note(answer, last)
+            last = answer
             if answer.phase == transfer_pb2.TRANSFER_PHASE_READY:
                 if wire.in_thread(self._fits, answer.frames_kept, answer.digest):
                     upload.send_all(self._requests(answer.frames_kept))
@@ -145,6 +150,21 @@ class Import:
     ) -> float | None:
         """Return how long to wait for the next word: while frames are sent the source may take its time."""
         return PATIENCE_S if last is None or upload.drained else None
+
+    def _note(self, answer: transfer_pb2.ImportResponse, last: transfer_pb2.ImportResponse | None) -> None:
+        """Take note of progress: a server that only says READY again and again makes none."""
+        if answer.phase != transfer_pb2.TRANSFER_PHASE_READY:
+            moved = last is None or (answer.phase, answer.rows_received, answer.rows_done) > (
+                last.phase,
+                last.rows_received,
+                last.rows_done,
+            )
+        else:
+            moved = answer.frames_kept > self._kept
+            self._setbacks = 0 if moved else self._setbacks + 1
+            self._kept = answer.frames_kept
+        if moved:
+            self._attempt, self._alive_at = 0, time.monotonic()
 
     def _fits(self, count: int, digest: bytes) -> bool:
         return count == 0 or self._source.digest_of(count) == digest
@@ -168,7 +188,7 @@ class Import:
         self._attempt += 1
         wait_s = backoff_s(self._attempt, failure)
         late = time.monotonic() + wait_s > self._alive_at + self._connection.options.resume_s
-        return None if late else wait_s
+        return None if late or self._setbacks > SETBACKS_MAX else wait_s
 
     def _explained(self, failure: PrefixdbError) -> PrefixdbError:
         """Return the failure with what is known about its effect."""
