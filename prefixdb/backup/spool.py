@@ -21,6 +21,9 @@ from prefixdb.store.reserve import free_bytes
 
 _BUFFER_BYTES = 1 << 20
 
+_FOOTER_HEAD = b"\x94\xa6footer"
+"""How the frame of a footer begins: a list of four, and its kind. There is no other way to write it."""
+
 LOOKED_AT_EVERY = 16 * MIB
 """Bytes between two looks at what is left of the disk; an archive smaller than that always gets in."""
 
@@ -41,6 +44,7 @@ class Spool:
         self.bytes = 0
         self._file = os.fdopen(descriptor, "wb", _BUFFER_BYTES)
         self._failed: PrefixdbError | None = None
+        self._ended = False
 
     @classmethod
     def create(cls, path: Path) -> Spool:
@@ -82,6 +86,7 @@ class Spool:
         if self.bytes // LOOKED_AT_EVERY != (self.bytes + len(frame)) // LOOKED_AT_EVERY:
             self._look()
         self.bytes += len(frame)
+        self._ended = isinstance(content, Footer)
         return content
 
     def _look(self) -> None:
@@ -90,6 +95,11 @@ class Spool:
             message = f"Less than {RESERVE_BYTES // MIB} MiB of disk are free; the last is kept for rows."
             self._failed = disk_full(message)
             raise self._failed
+
+    @property
+    def ended(self) -> bool:
+        """True once the footer has come."""
+        return self._ended
 
     def finish(self) -> Footer:
         """Return the archive's footer once it has come; raises ARCHIVE_INVALID when it is cut short."""
@@ -152,6 +162,11 @@ def header_of(contents: Iterator[Content]) -> Header:
     if not isinstance(first, Header):
         raise error(Reason.ARCHIVE_INVALID, "The archive does not begin with a header.")
     return first
+
+
+def is_footer(frame: bytes) -> bool:
+    """Return whether a frame says that it is a footer, and so the last one."""
+    return frame.startswith(_FOOTER_HEAD)
 
 
 def sync_directory(path: Path) -> None:

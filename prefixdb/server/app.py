@@ -69,7 +69,14 @@ from prefixdb.service.streams import OpenStreams
 from prefixdb.service.streams import sweep as sweep_calls
 from prefixdb.service.throttle import Throttle
 from prefixdb.service.transfer import Transfer
-from prefixdb.service.workers import ADMINISTRATION_SHARE, READING_SHARE, TRANSFER_SHARE, WAITING_MAX, Workers
+from prefixdb.service.workers import (
+    ADMINISTRATION_SHARE,
+    IMPORT_SHARE,
+    READING_SHARE,
+    TRANSFER_SHARE,
+    WAITING_MAX,
+    Workers,
+)
 from prefixdb.service.writer import Writer
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
@@ -213,7 +220,7 @@ class App:
         self.workers = Workers(ADMINISTRATION_SHARE, "administration", WAITING_MAX)
         self.readers = Workers(READING_SHARE, "reading")
         self.transfers = Workers(TRANSFER_SHARE, "transfer")
-        self.importers = Workers("import")
+        self.importers = Workers(IMPORT_SHARE, "import")
         self.imports = ImportJobs(
             store,
             registry,
@@ -322,7 +329,14 @@ class App:
             data_dir=self.config.data_dir,
         )
         self._parts.callback(staging.close)
-        return Transfer(backups, exports, Imports(), staging)
+        imports = Imports(
+            store,
+            clock,
+            jobs=self.imports,
+            workers=self.transfers,
+            value_bytes_max=self.config.store.value_bytes_max,
+        )
+        return Transfer(backups, exports, imports, staging)
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""

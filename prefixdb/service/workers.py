@@ -35,6 +35,9 @@ READING_SHARE = 4
 TRANSFER_SHARE = 2
 """Threads of one namespace for exports and imports: work of seconds to hours, in pieces of milliseconds."""
 
+IMPORT_SHARE = 1
+"""Threads of one namespace for applying imports, each kept until its import is done: one after the other."""
+
 _Result = TypeVar("_Result")
 
 
