@@ -3,6 +3,7 @@
 Facts and codecs only: clients use it without RocksDB.
 
 frames    the envelope, the chain of digests, a file cut into frames
+bodies    contents compressed, and back
 contents  header, groups, members, footer
 rows      rows, many at a time
 order     what must hold between frames

@@ -14,6 +14,7 @@ A frame's head is read by hand: msgpack's own reader would first take in whateve
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import struct
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ __all__ = [
     "damaged",
     "encode_frame",
     "frames_of",
+    "next_frame",
     "parse_frame",
     "place_of",
 ]
@@ -102,6 +104,18 @@ def parse_frame(data: bytes) -> Frame:
     frame = _parse(_exactly(file))
     if file.tell() != len(data):
         raise Fault("There are bytes behind the frame.")
+    return frame
+
+
+def next_frame(before: bytes, data: bytes) -> Frame:
+    """Return the frame that ``data`` is when it comes after one with the digest ``before``; its body is not looked at.
+
+    Raises:
+        Fault: it is no frame, or another one belongs here.
+    """
+    frame = parse_frame(data)
+    if not hmac.compare_digest(chain(before, frame.kind, frame.raw_bytes, frame.body), frame.digest):
+        raise Fault("The digest does not fit: bytes were changed, or frames are missing.")
     return frame
 
 

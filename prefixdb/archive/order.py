@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import lt
 
-from prefixdb.archive.contents import U64_MAX, Footer, Header
+from prefixdb.archive.contents import Footer, Header
 from prefixdb.archive.frames import KINDS, Fault
 from prefixdb.archive.rows import ArchiveRow, check_rows
 from prefixdb.limits import GROUPS_PER_NAMESPACE_MAX, MEMBERS_PER_NAMESPACE_MAX
@@ -33,11 +33,6 @@ class Order:
     def header(self) -> Header | None:
         """The header, once it has come."""
         return self._header
-
-    @property
-    def ended(self) -> bool:
-        """True once the footer has come."""
-        return self._stage == _FOOTER
 
     def counts(self) -> tuple[int, int, int, int]:
         """Rows, groups, members and the greatest version so far."""
@@ -83,10 +78,8 @@ class Order:
             after = self._last_key if database == self._database else b""
         greatest = check_rows(rows, (0, 0) if header.kind == "rows" else (1, header.last_version), after=after)
         # Keys that ascend share a prefix when the first and the last have it.
-        if header.prefix and not (rows[0][0].startswith(header.prefix) and rows[-1][0].startswith(header.prefix)):
+        if not (rows[0][0].startswith(header.prefix) and rows[-1][0].startswith(header.prefix)):
             raise Fault("A key does not have the prefix that the header says.")
-        if self._rows + len(rows) > U64_MAX:
-            raise Fault("There are more rows than can be counted.")
         self._stage, self._database, self._last_key = _ROWS, database, rows[-1][0]
         self._rows += len(rows)
         self._max_version = max(self._max_version, greatest)

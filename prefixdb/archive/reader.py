@@ -7,10 +7,7 @@ ARCHIVE_INVALID, with the place in the message and in ``metadata["place"]``.
 
 from __future__ import annotations
 
-import hmac
-
-import zstandard
-
+from prefixdb.archive.bodies import new_decompressor, unfold
 from prefixdb.archive.contents import (
     Footer,
     Groups,
@@ -21,17 +18,14 @@ from prefixdb.archive.contents import (
     decode_header,
     decode_members,
 )
-from prefixdb.archive.frames import START_DIGEST, Fault, Frame, chain, damaged, parse_frame, place_of
+from prefixdb.archive.frames import START_DIGEST, Fault, Frame, damaged, next_frame, place_of
 from prefixdb.archive.order import Order
 from prefixdb.archive.rows import Rows, decode_rows
-from prefixdb.limits import MIB
 
 __all__ = ["ArchiveReader", "Content"]
 
 Content = Header | Groups | Members | Rows | Footer
 """What a frame can hold."""
-
-_WINDOW_BYTES_MAX = 32 * MIB
 
 
 class ArchiveReader:
@@ -55,7 +49,7 @@ class ArchiveReader:
         self.bytes = 0
         self._order = Order()
         self._footer: Footer | None = None
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
+        self._decompressor = new_decompressor()
 
     @property
     def header(self) -> Header:
@@ -90,9 +84,7 @@ class ArchiveReader:
             FailedPreconditionError: FORMAT_TOO_NEW.
         """
         try:
-            frame = parse_frame(data)
-            if not hmac.compare_digest(chain(self.digest, frame.kind, frame.raw_bytes, frame.body), frame.digest):
-                raise Fault("The digest does not fit: bytes were changed, or frames are missing.")
+            frame = next_frame(self.digest, data)
             content = self._take(frame)
         except Fault as fault:
             raise damaged(self.place, str(fault)) from None
@@ -119,7 +111,7 @@ class ArchiveReader:
             self._order.begin(header)
             return header
         self._order.expect(frame.kind)
-        raw = self._unfold(frame)
+        raw = unfold(frame, self.header.codec, self._decompressor)
         if frame.kind == "rows":
             rows = decode_rows(raw)
             self._order.rows(rows.database, rows.rows)
@@ -136,22 +128,3 @@ class ArchiveReader:
         self._order.end(footer)
         self._footer = footer
         return footer
-
-    def _unfold(self, frame: Frame) -> bytes:
-        """Return the content of a body; never makes more than the frame's ``raw_bytes``, which are bounded."""
-        if self.header.codec == "none":
-            if len(frame.body) != frame.raw_bytes:
-                raise Fault("The body's size is not what the frame promises.")
-            return frame.body
-        try:
-            # The size in the body's own head decides what the library allocates, so it is compared first.
-            if zstandard.frame_content_size(frame.body) != frame.raw_bytes:
-                raise Fault("The body's size is not what the frame promises.")
-            content: bytes = self._decompressor.decompress(
-                frame.body, max_output_size=frame.raw_bytes, allow_extra_data=False
-            )
-        except zstandard.ZstdError:
-            raise Fault("The body cannot be decompressed.") from None
-        if len(content) != frame.raw_bytes:
-            raise Fault("The body's size is not what the frame promises.")
-        return content

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import zstandard
-
+from prefixdb.archive.bodies import new_compressor
 from prefixdb.archive.contents import (
     Footer,
     Group,
@@ -21,9 +20,6 @@ from prefixdb.archive.order import Order
 from prefixdb.archive.rows import ArchiveRow, encode_rows
 
 __all__ = ["ArchiveWriter"]
-
-LEVEL = 1
-"""Of zstd. Level 3 takes more than twice as long and saves a few percent of small rows."""
 
 
 class ArchiveWriter:
@@ -45,7 +41,7 @@ class ArchiveWriter:
         self.frames = 0
         self._header = header
         self._order = Order()
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL) if header.codec == "zstd" else None
+        self._compressor = new_compressor() if header.codec == "zstd" else None
 
     def header(self) -> bytes:
         """Return the first frame."""

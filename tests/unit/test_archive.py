@@ -311,6 +311,26 @@ def test_groups_and_members_are_cut_into_frames_that_fit() -> None:
     assert reader.frames < 20, "small ones share frames"
 
 
+@pytest.mark.parametrize("what", ["GROUPS", "MEMBERS"])
+def test_there_are_no_more_groups_and_members_than_a_namespace_may_have(monkeypatch: Any, what: str) -> None:
+    monkeypatch.setattr(f"prefixdb.archive.order.{what}_PER_NAMESPACE_MAX", 3)
+    writer = ArchiveWriter(HEADER)
+    writer.header()
+
+    def add(*names: str) -> None:
+        if what == "GROUPS":
+            writer.groups([Group(name, ()) for name in names])
+        else:
+            writer.members([Member(name, (), "", False, 0, 0, 0) for name in names])
+
+    add("a")
+    with pytest.raises(ValueError, match="than a namespace may have"):
+        add("b", "c", "d")
+    add("b", "c")
+    with pytest.raises(ValueError, match="than a namespace may have"):
+        add("d")
+
+
 def test_nothing_that_is_secret_or_a_tenants_is_in_a_repr() -> None:
     header = export(database=0, prefix=b"secret-prefix")
     assert "secret" not in repr(header) and "argon2" not in repr(ALICE)

@@ -22,7 +22,7 @@ from prefixdb.archive.jsonlines import json_lines, read_json_lines
 from prefixdb.archive.text import ENCODINGS, BadLine, Rejects, TextOptions
 from prefixdb.cli.text import json_bytes
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.limits import TTL_MS_MAX
+from prefixdb.limits import KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_CEILING
 
 NOW_MS = 1_700_000_000_000
 OPTIONS = TextOptions(now_ms=NOW_MS)
@@ -180,6 +180,31 @@ def test_a_bad_json_line_has_its_number_and_the_others_are_read(line: bytes) -> 
     assert len(rows) == 2
     assert [(one.line, one.text) for one in bad] == [(3, line + b"\n")]
     assert "secret" not in bad[0].reason and bad[0].reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"key": "\ud800", "value": ""}, "The key is half a character; use key_b64."),
+        ({"key": "a", "value_b64": "!"}, "The value_b64 is not written as its name says."),
+        ({"key_hex": "0", "value": ""}, "The key_hex is not written as its name says."),
+        ({"key": "a", "value": "b", "ttl": 5}, "There is a field that is not understood: there are key, value"),
+        ({"key": "a"}, "There is no value."),
+    ],
+)
+def test_the_reason_says_what_to_change(fields: dict[str, Any], reason: str) -> None:
+    _, bad = read(read_json_lines, json.dumps(fields).encode())
+    assert bad[0].reason.startswith(reason)
+
+
+def test_keys_and_values_may_be_as_long_as_they_may_be() -> None:
+    key, value = "k" * KEY_BYTES_MAX, "v" * VALUE_BYTES_CEILING
+    fields = {"key": key, "value": value, "version": 0}
+    rows, bad = read(read_json_lines, json.dumps(fields).encode())
+    assert not bad and (len(rows[0][1]), len(rows[0][2])) == (KEY_BYTES_MAX, VALUE_BYTES_CEILING)
+    for name in ("key", "value"):
+        _, bad = read(read_json_lines, json.dumps({**fields, name: str(fields[name]) + "x"}).encode())
+        assert "longer than" in bad[0].reason
 
 
 BAD_CSV: list[tuple[str, bytes]] = [
