@@ -6,12 +6,9 @@ header and footer; that costs thirty times as much.
 
 from __future__ import annotations
 
-import hmac
-
-import zstandard
-
+from prefixdb.archive.bodies import new_decompressor, unfold
 from prefixdb.archive.contents import Footer, Header, decode_footer, decode_header
-from prefixdb.archive.frames import START_DIGEST, Fault, Frame, chain, damaged, parse_frame, place_of
+from prefixdb.archive.frames import START_DIGEST, Fault, Frame, damaged, next_frame, place_of
 
 
 class FrameChain:
@@ -44,9 +41,7 @@ class FrameChain:
             FailedPreconditionError: FORMAT_TOO_NEW.
         """
         try:
-            frame = parse_frame(data)
-            if not hmac.compare_digest(chain(self._digest, frame.kind, frame.raw_bytes, frame.body), frame.digest):
-                raise Fault("The digest does not fit: bytes were changed, or frames are missing.")
+            frame = next_frame(self._digest, data)
             self._take(frame)
         except Fault as fault:
             raise damaged(self._place, str(fault)) from None
@@ -76,16 +71,4 @@ class FrameChain:
         if frame.kind == "header":
             self._header = decode_header(frame.body)
         elif frame.kind == "footer":
-            self.footer = decode_footer(self._unfold(frame))
-
-    def _unfold(self, frame: Frame) -> bytes:
-        """Return the footer's content; ``parse_frame`` has bounded its size."""
-        if self.header.codec == "none":
-            return frame.body
-        try:
-            if zstandard.frame_content_size(frame.body) != frame.raw_bytes:
-                raise Fault("The body's size is not what the frame promises.")
-            content: bytes = zstandard.ZstdDecompressor().decompress(frame.body, max_output_size=frame.raw_bytes)
-        except zstandard.ZstdError:
-            raise Fault("The body cannot be decompressed.") from None
-        return content
+            self.footer = decode_footer(unfold(frame, self.header.codec, new_decompressor()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from prefixdb.archive import ArchiveWriter, Header, row_batches
+from prefixdb.archive import ArchiveWriter, Header, row_batches, scattered_batches
 from prefixdb.archive.frames import Fault
 from prefixdb.client.encoding import Key, Lifetime, encode_key, encode_value, ttl_to_ms
 from prefixdb.client.frame_source import FrameSource
@@ -27,7 +27,8 @@ def row_frames(rows: Iterable[PlainRow], *, created_at_ms: int, in_order: bool) 
     """
     writer = ArchiveWriter(Header("rows", sorted=in_order, created_at_ms=created_at_ms))
     yield writer.header()
-    for batch in row_batches(rows):
+    # Out of order the databases may alternate, which would make a frame of each row.
+    for batch in row_batches(rows) if in_order else scattered_batches(rows):
         try:
             frame = writer.rows(batch.database, batch.rows)
         except Fault as fault:
