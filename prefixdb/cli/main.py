@@ -40,6 +40,7 @@ COMMANDS = {
     "compact": "prefixdb.cli.server:compact",
     "key": "prefixdb.cli.key:key",
     "audit": "prefixdb.cli.audit:audit",
+    "recover": "prefixdb.cli.recover:recover",
     "recover-guardian": "prefixdb.cli.recover_guardian:recover_guardian",
     "doctor": "prefixdb.cli.doctor:doctor",
     "profile": "prefixdb.cli.profile:profile",
