@@ -9,7 +9,6 @@ rows      rows, many at a time
 order     what must hold between frames
 writer    makes an archive
 reader    checks one and believes nothing
-ranks     the order of versions, for rows that get new ones
 text      what JSON lines (jsonlines) and CSV (csvrows) share: lines, fields, bad lines put aside
 """
 
