@@ -130,6 +130,17 @@ class Engine(Protocol):
         """Make sure that the engine's destructor never runs: in a forked child it would hang or do damage."""
 
 
+class TableWriter(Protocol):
+    """Writes one sorted file outside the database, which an engine can bring in. Not thread-safe."""
+
+    def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None:
+        """Append (key, payload, expires_at_ms, version) in strictly ascending key order; where a row's version is 0 it
+        gets ``version``."""
+
+    def finish(self) -> int:
+        """Close and sync the file, which has at least one row, and return its size in bytes."""
+
+
 class RowEngine(Engine, Protocol):
     """An engine with stored values, iterators and batches. ``get`` is an attribute so that the hot path pays for no
     extra call."""
@@ -147,6 +158,13 @@ class RowEngine(Engine, Protocol):
 
     def write(self, batch: Batch) -> None:
         """Apply a batch atomically; with ``EngineOptions.sync`` it is on disk on return. Never waits out a stall."""
+
+    def table_writer(self, path: Path) -> TableWriter:
+        """Begin a sorted file."""
+
+    def ingest(self, paths: Sequence[str]) -> bool:
+        """Bring finished files in, all or none, durably; they are moved. False, and nothing is done, when a memtable
+        with the same keys has to be flushed before."""
 
 
 class FilterEngine(Engine, Protocol):

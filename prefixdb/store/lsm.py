@@ -15,12 +15,13 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
 from prefixdb.records import decode_value
-from prefixdb.store.base import Absent, Commit, CommitResult, Delete, Dropped, Ingest, Row
+from prefixdb.store.base import Absent, Commit, CommitResult, Condition, Delete, Dropped, Ingest, Put, Row
 from prefixdb.store.commit import BatchPlanner, GroupCommitter
 from prefixdb.store.core import StoreCore
 from prefixdb.store.cursor import LsmCursor
-from prefixdb.store.engine import EngineOptions, RowEngine, RowEngineOpener
-from prefixdb.store.faults import STALL_RETRY_MS, Doing, translated
+from prefixdb.store.engine import EngineOptions, RowEngine, RowEngineOpener, TableWriter
+from prefixdb.store.faults import STALL_RETRY_MS, Doing, translate, translated
+from prefixdb.store.ingest import FileIngest
 from prefixdb.store.opening import END_OF_KEYS, OpenDirectory
 from prefixdb.store.selftest import check_engine
 from prefixdb.store.space import LsmSpace
@@ -29,6 +30,9 @@ log = logging.getLogger("prefixdb.store")
 
 _COPY_MEMTABLE_BYTES = 2 * MIB
 """A memtable of this size is flushed in about 20 ms, and an empty one takes some of it too."""
+
+_INGEST_FLUSHES_MAX = 5
+"""Flushes for one ingest, each because of keys of its span that were written and deleted meanwhile."""
 
 _COPY_FLUSHES_MAX = 5
 """Flushes before a copy; each leaves what was written meanwhile, which is soon little."""
@@ -117,12 +121,16 @@ class LsmStore(StoreCore[RowEngine]):
 
     def commit_many(self, commits: Sequence[Commit]) -> list[CommitResult]:
         with self._commit_lock:
-            self._slot.check()
-            if self._health.failure is not None and not self._health.try_recover(self._recover):
-                raise self._health.refusal()
+            self._admit()
             self._reserve.admit(commits)
             with self._slot.use() as engine:
                 return self._commit_locked(engine, commits)
+
+    def _admit(self) -> None:
+        """Raise unless writes are possible; the commit lock is held."""
+        self._slot.check()
+        if self._health.failure is not None and not self._health.try_recover(self._recover):
+            raise self._health.refusal()
 
     def _commit_locked(self, engine: RowEngine, commits: Sequence[Commit]) -> list[CommitResult]:
         sequence = engine.last_sequence()
@@ -158,8 +166,49 @@ class LsmStore(StoreCore[RowEngine]):
         return GroupCommitter(self)
 
     def open_ingest(self, span: Span) -> Ingest | None:
-        # The binding has no call that brings finished files in under guards.
-        return None
+        return FileIngest(self, self._directory.data_dir, span)
+
+    def table_writer(self, path: Path) -> TableWriter:
+        """Begin a sorted file for :meth:`ingest`."""
+        if self._reserve.low:
+            raise self._reserve.refusal()
+        with self._slot.use() as engine, translated(Doing.MAINTAIN):
+            return engine.table_writer(path)
+
+    def ingest(
+        self, paths: Sequence[str], span: Span, guards: Sequence[Condition], marker: Put | None
+    ) -> CommitResult | None:
+        """Bring finished files in between two commits, all or nothing; None when the span has rows. See ``ingest``."""
+        for _ in range(_INGEST_FLUSHES_MAX):
+            with self._commit_lock:
+                self._admit()
+                self._space.note_ingest(span, marker)
+                with self._slot.use() as engine:
+                    ingested, result = self._ingest_locked(engine, paths, span, guards)
+            if ingested:
+                return result
+            # Rows of the span that were deleted are still in memory.
+            self.flush()
+        raise error(Reason.WRITE_STALL, retry_after_ms=STALL_RETRY_MS)
+
+    def _ingest_locked(
+        self, engine: RowEngine, paths: Sequence[str], span: Span, guards: Sequence[Condition]
+    ) -> tuple[bool, CommitResult | None]:
+        """Return whether it is settled, and the result."""
+        planner = BatchPlanner(self._read_translated, engine.new_batch(), engine.last_sequence(), self._clock.now_ms())
+        result = planner.add(Commit(guards=tuple(guards)))
+        if not result.applied:
+            return True, result
+        cursor = self.open_cursor(span, keys_only=True, raw=True)
+        try:
+            if cursor.fetch(1, 1):
+                return True, None
+        finally:
+            cursor.close()
+        try:
+            return engine.ingest(paths), result
+        except Exception as failure:
+            raise translate(failure, Doing.WRITE) from failure
 
     # --- space -----------------------------------------------------------------------------------------------------
 

@@ -26,15 +26,15 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import base
-from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Row, StoreStatus
+from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Put, Row, StoreStatus
 from prefixdb.store.commit import GroupCommitter
 from prefixdb.store.core import StoreCore, is_synced
 from prefixdb.store.cursor import violation
-from prefixdb.store.engine import EngineOptions, LiveFile, max_open_files
+from prefixdb.store.engine import EngineOptions, LiveFile, TableWriter, max_open_files
 from prefixdb.store.faults import Doing, translate, translated
+from prefixdb.store.ingest import FileIngest
 from prefixdb.store.native_committer import CommitQueue, NativeCommitter
 from prefixdb.store.native_cursor import NativeCursor
-from prefixdb.store.native_ingest import NativeIngest, TableWriter
 from prefixdb.store.native_selftest import check_native
 from prefixdb.store.native_space import NativeSpace
 from prefixdb.store.opening import OpenDirectory
@@ -252,12 +252,14 @@ class NativeStore(StoreCore[NativeEngine]):
         return self._committer
 
     def open_ingest(self, span: Span) -> Ingest | None:
-        return NativeIngest(self, self._directory.data_dir, span)
+        return FileIngest(self, self._directory.data_dir, span)
 
-    def ingest(self, paths: Sequence[str], span: Span, guards: Sequence[Condition]) -> CommitResult | None:
-        """Bring finished files in, all or nothing; None when the span has rows. See ``native_ingest``."""
+    def ingest(
+        self, paths: Sequence[str], span: Span, guards: Sequence[Condition], marker: Put | None
+    ) -> CommitResult | None:
+        """Bring finished files in, all or nothing; None when the span has rows. See ``ingest``."""
         with self._slot.use() as engine:
-            self._space.forget(span)
+            self._space.note_ingest(span, marker)
             try:
                 return engine.ingest(paths, span.begin, span.end, guards, self._clock.now_ms())
             except Exception as failure:

@@ -21,6 +21,7 @@ from prefixdb.store.base import Commit, Cursor, Emptiness, Put, ReclaimProgress,
 from prefixdb.store.directory import engine_files
 from prefixdb.store.engine import E, LiveFile
 from prefixdb.store.faults import DISK_RETRY_MS, Doing, translated
+from prefixdb.store.opening import CREATION_KEY
 from prefixdb.store.plan import FileIndex, Step, plan_steps
 from prefixdb.store.slot import EngineSlot
 from prefixdb.store.snapshots import SnapshotKeeper
@@ -294,16 +295,19 @@ class SpaceKeeper(Generic[E]):
         _, tables, logs = engine_files(self._engine_dir)
         return (tables.keys() | logs.keys()) - live, live
 
-    def forget(self, span: Span) -> None:
-        """Forget a finished reclaim of the namespace that owns the span."""
+    def note_ingest(self, span: Span, marker: Put | None) -> None:
+        """Forget finished reclaims of the namespaces that own the span and the marker; called before they are there."""
         self._passes.pop(namespace_of(span.begin), None)
+        if marker is not None:
+            self._passes.pop(namespace_of(marker.key), None)
 
     def note_writes(self, commits: Iterable[Commit]) -> None:
         """Forget finished reclaims of namespaces that are written again; called with each write."""
         if self._passes:
             for commit in commits:
                 for mutation in commit.mutations:
-                    if type(mutation) is Put:
+                    # The creation row is in front of every namespace and in none.
+                    if type(mutation) is Put and mutation.key != CREATION_KEY:
                         self._passes.pop(namespace_of(mutation.key), None)
 
     # --- measuring ---------------------------------------------------------------------------------------------------

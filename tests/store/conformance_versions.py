@@ -13,6 +13,7 @@ from prefixdb.keycodec import Span, namespace_span
 from prefixdb.store.base import Commit, CommitResult, Delete, DeleteSpan, Put, VersionIs
 from prefixdb.store.versions import VERSIONS_PER_COMMIT, VersionMap, reserve_versions
 from tests.store.conformance import NS, key, payloads, put, rows
+from tests.store.conformance_space import fill, reclaim
 from tests.store.stores import Harness
 
 
@@ -109,6 +110,12 @@ class VersionConformance:
         harness.store.flush()
         store = harness.reopen()
         assert put(store, "a").version >= first + count
+
+    def test_versions_are_reserved_after_a_reclaim_as_before(self, harness: Harness) -> None:
+        fill(harness, NS + 5, 10)
+        reclaim(harness, NS + 5)
+        assert len(VersionMap(reserve_versions(harness.store, 5))) == 5
+        assert harness.store.prove_empty(namespace_span(NS + 5)).empty
 
     def test_versions_of_other_writers_lie_between_the_blocks(self, harness: Harness) -> None:
         taken: list[int] = []

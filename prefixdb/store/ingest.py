@@ -1,7 +1,7 @@
 """Loading sorted rows into an empty span by files: past the log and the memtable, and not compacted again.
 
-The version all rows will have is reserved first, by an ordinary commit that rewrites the store's creation row: a number
-nobody else can have, on disk before the first file. Files are written in a folder of the data directory, so that
+The version of rows that bring none is reserved first, by an ordinary commit that rewrites the store's creation row: a
+number nobody else can have, on disk before the first file. Files are written in a folder of the data directory, so that
 bringing them in is a rename, and become visible together, between two batches of other writers. Whatever is cut off
 leaves files in that folder only; the next opening removes it.
 """
@@ -19,6 +19,7 @@ from prefixdb.keycodec import Span
 from prefixdb.limits import MIB
 from prefixdb.store.base import Commit, CommitResult, Condition, Cursor, Put
 from prefixdb.store.directory import INGEST_NAME
+from prefixdb.store.engine import TableWriter
 from prefixdb.store.faults import Doing, disk_full, is_no_space, translated
 from prefixdb.store.opening import CREATION_KEY
 
@@ -26,13 +27,6 @@ FILE_BYTES = 64 * MIB
 """Keys and payloads of one file, the size compactions aim at: smaller ones would be merged, larger ones moved whole."""
 
 _numbers = itertools.count(1)
-
-
-class TableWriter(Protocol):
-    """Writes one sorted file; see ``prefixdb/_native/module.pyi``."""
-
-    def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None: ...
-    def finish(self) -> int: ...
 
 
 class IngestStore(Protocol):
@@ -43,10 +37,12 @@ class IngestStore(Protocol):
         self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False
     ) -> Cursor: ...
     def table_writer(self, path: Path) -> TableWriter: ...
-    def ingest(self, paths: Sequence[str], span: Span, guards: Sequence[Condition]) -> CommitResult | None: ...
+    def ingest(
+        self, paths: Sequence[str], span: Span, guards: Sequence[Condition], marker: Put | None
+    ) -> CommitResult | None: ...
 
 
-class NativeIngest:
+class FileIngest:
     """``prefixdb.store.base.Ingest`` by sorted files. Not thread-safe."""
 
     def __init__(self, store: IngestStore, data_dir: Path, span: Span) -> None:
@@ -89,7 +85,7 @@ class NativeIngest:
                     self._add((marker,))
                     self._end_file()
             if self._paths:
-                result = self._store.ingest(self._paths, self._span, guards)
+                result = self._store.ingest(self._paths, self._span, guards, marker)
                 return result._replace(version=self._version) if result is not None and result.applied else result
             return None if self._has_rows() else self._store.commit(Commit(guards=tuple(guards)))
         finally:
