@@ -98,7 +98,7 @@ class AsyncBackups:
     async def _create(
         self, repository: Repository, lease: Lease, pace: Pace, tell: OnBackupProgress, restored: bool
     ) -> CreatedBackup:
-        """Try until it is done, as long as every try but the first stores something."""
+        """Try until it is done, as long as every try that is cut off, but for the first, has stored something."""
         await wire.in_thread(repository.place.clean)
         files_new = bytes_new = attempt = 0
         busy_until_s = time.monotonic() + BUSY_S_MAX

@@ -1,0 +1,228 @@
+# Generated from tests/client/test_aio_backups.py by tools/async_to_sync.py; do not edit.
+"""Goal: the client makes backups that hold what the server has, sends nothing twice, and goes on when it is cut off.
+
+Method: a real server, repositories in temporary directories and in memory. The server is killed, and the token revoked,
+from within the progress of a backup.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from prefixdb import connect
+from prefixdb.archive.repository import Repository
+from prefixdb.archive.upkeep import check_files
+from prefixdb.client.backup_files import BackupProgress
+from prefixdb.client.models import GuardianRole
+from prefixdb.client.sync.backups import Backups
+from prefixdb.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    Reason,
+    UnavailableError,
+)
+from prefixdb.limits import KIB
+from prefixdb.testing import Namespace, ServerProcess
+from tests.client.harness import sync_test
+from tests.support.repositories import tree
+
+FILES = 3  # One more, and the engine would make one file of them.
+FILE_BYTES = 1024 * KIB  # What gRPC has taken in already comes through, also when the server dies.
+
+
+def check(where: str | Path, backups: int) -> None:
+    """Hold every file of a repository against its name."""
+    repository = Repository.open(where)
+    checked = check_files(repository, repository.manifests(), lambda done, total: None)
+    assert (checked.backups, checked.findings) == (backups, ())
+
+
+def fill(server: ServerProcess, backups: Backups, aside: Path) -> None:
+    """Give the server some data files: every backup writes out what is in memory."""
+    for number in range(FILES):
+        with server.namespace(f"full-{secrets.token_hex(4)}-{number}") as db:
+            db.put("k", secrets.token_bytes(FILE_BYTES))
+        backups.create(aside)
+
+
+@sync_test
+def test_a_backup_is_stored_once_and_the_next_sends_what_is_new(prefixdb_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(prefixdb_server.endpoint, token_file=prefixdb_server.guardian_token_file) as db:
+        backups = db.guardian.backups
+        before_ms = time.time_ns() // 1_000_000
+        seen: list[BackupProgress] = []
+        first = backups.create(tmp_path / "repo", on_progress=seen.append)
+        assert before_ms <= first.manifest.taken_at_ms <= time.time_ns() // 1_000_000
+        assert first.files_new > 0 and first.bytes_new > 0
+        assert seen[-1] == BackupProgress("storing", first.bytes_new, first.bytes_new)
+        stored = tree(tmp_path / "repo")
+        with prefixdb_server.namespace() as other:
+            other.put("k", secrets.token_bytes(FILE_BYTES))
+        second = backups.create(tmp_path / "repo")
+        assert FILE_BYTES < second.bytes_new < second.manifest.size
+        assert second.manifest.last_version > first.manifest.last_version
+        assert {path: data for path, data in tree(tmp_path / "repo").items() if path in stored} == stored
+    check(tmp_path / "repo", 2)
+    assert Repository.open(tmp_path / "repo").manifests() == [first.manifest, second.manifest]
+
+
+@sync_test
+def test_every_kind_of_place_takes_a_backup(prefixdb_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(prefixdb_server.endpoint, token_file=prefixdb_server.guardian_token_file) as db:
+        for where in (f"file://{tmp_path}/one", f"local://{tmp_path}/two", "memory://backups/three"):
+            db.guardian.backups.create(where)
+            check(where, 1)
+    fsspec.filesystem("memory").rm("/backups", recursive=True)
+
+
+@sync_test
+def test_who_may_not_is_refused_and_leaves_no_backup(place: Namespace, tmp_path: Path) -> None:
+    with place.connect() as db:
+        with pytest.raises(PermissionDeniedError):
+            db.guardian.backups.create(tmp_path / "repo")
+        with pytest.raises(PermissionDeniedError):
+            for _ in db.guardian.backups.bans():
+                raise AssertionError
+        with pytest.raises(InvalidArgumentError):
+            db.guardian.backups.create(tmp_path / "repo", rate=1000)
+    assert Repository.open(tmp_path / "repo").entries() == []
+
+
+@sync_test
+def test_two_do_not_write_into_one_repository(prefixdb_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(prefixdb_server.endpoint, token_file=prefixdb_server.guardian_token_file) as db:
+        repository = Repository.open_or_create(tmp_path / "repo")
+        with repository.lock(exclusive=True), pytest.raises(FailedPreconditionError) as caught:
+            db.guardian.backups.create(tmp_path / "repo")
+        assert caught.value.reason is Reason.BACKUP_RUNNING
+        db.guardian.backups.create(tmp_path / "repo")
+
+
+@sync_test
+def test_bans_are_listed_and_one_taken_back_is_not(prefixdb_server: ServerProcess) -> None:
+    with connect(prefixdb_server.endpoint, token_file=prefixdb_server.guardian_token_file) as db:
+        spaces = db.guardian.namespaces
+        gone, back = prefixdb_server.create_namespace(), prefixdb_server.create_namespace()
+        spaces.ban(gone.id, reason="over", grace=3600)
+        spaces.ban(back.id, grace=3600)
+        spaces.unban(back.id)
+        found = {ban.namespace_id: ban for ban in db.guardian.backups.bans()}
+        assert back.id not in found
+        ban = found[gone.id]
+        assert (ban.name, ban.reason, ban.reclaimed) == (gone.name, "over", False)
+        assert ban.reclaim_after_ms - ban.banned_at_ms == 3_600_000
+        assert ban.incarnation == (spaces.get(gone.id)).incarnation
+
+
+@sync_test
+def test_backups_of_different_servers_are_not_mixed(
+    prefixdb_server: ServerProcess, own_server: ServerProcess, tmp_path: Path
+) -> None:
+    with connect(prefixdb_server.endpoint, token_file=prefixdb_server.guardian_token_file) as db:
+        db.guardian.backups.create(tmp_path / "repo")
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        with pytest.raises(FailedPreconditionError) as caught:
+            db.guardian.backups.create(tmp_path / "repo")
+        assert caught.value.reason is Reason.DIRECTORY_NOT_EMPTY
+        db.guardian.backups.create(tmp_path / "repo", restored=True)
+        db.guardian.backups.create(tmp_path / "repo")
+    check(tmp_path / "repo", 3)
+
+
+@sync_test
+def test_a_rate_is_kept(own_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        with own_server.namespace() as filled:
+            filled.put("k", secrets.token_bytes(600 * KIB))
+        begun_at = time.monotonic()
+        made = db.guardian.backups.create(tmp_path / "repo", rate=400 * KIB)
+        assert time.monotonic() - begun_at >= made.bytes_new / (400 * KIB) - 0.1
+
+
+@sync_test
+def test_a_backup_goes_on_after_the_server_was_killed(own_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        backups = db.guardian.backups
+        fill(own_server, backups, tmp_path / "aside")
+        kills = []
+
+        def kill(progress: BackupProgress) -> None:
+            if progress.doing == "storing" and progress.bytes_done > 2 * FILE_BYTES and not kills:
+                kills.append(progress)
+                own_server.kill()
+                own_server.start()
+
+        made = backups.create(tmp_path / "repo", rate=2048 * KIB, on_progress=kill)
+        assert kills
+        assert made.bytes_new < made.manifest.size + FILE_BYTES, "what was stored before is not sent again"
+    check(tmp_path / "repo", 1)
+
+
+@sync_test
+def test_a_backup_goes_on_with_another_token(own_server: ServerProcess, tmp_path: Path) -> None:
+    admin = own_server.guardian.guardian
+    first = admin.tokens.issue("backup", guardian=GuardianRole.CLUSTER, ttl=3600)
+    file = tmp_path / "token"
+    file.write_text(first.token)
+    with connect(own_server.endpoint, token_file=file) as db:
+        backups = db.guardian.backups
+        fill(own_server, backups, tmp_path / "aside")
+        revoked = []
+
+        def revoke(progress: BackupProgress) -> None:
+            if progress.doing == "storing" and progress.bytes_done > FILE_BYTES and not revoked:
+                revoked.append(progress)
+                file.write_text(admin.tokens.issue("backup", guardian=GuardianRole.CLUSTER, ttl=3600).token)
+                admin.tokens.revoke(jti=first.info.jti)
+
+        backups.create(tmp_path / "repo", rate=1024 * KIB, on_progress=revoke)
+        assert revoked
+    check(tmp_path / "repo", 1)
+
+
+@sync_test
+def test_a_server_that_stays_away_ends_the_backup_and_the_next_uses_what_came(
+    own_server: ServerProcess, tmp_path: Path
+) -> None:
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        fill(own_server, db.guardian.backups, tmp_path / "aside")
+
+        def stop(progress: BackupProgress) -> None:
+            if progress.doing == "storing" and progress.bytes_done > FILE_BYTES:
+                own_server.kill()
+
+        with pytest.raises(UnavailableError):
+            db.guardian.backups.create(tmp_path / "repo", rate=1024 * KIB, on_progress=stop)
+    repository = Repository.open(tmp_path / "repo")
+    assert repository.entries() == [] and repository.objects()
+    assert list(repository.place.files("tmp")) == []
+    own_server.start()
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        made = db.guardian.backups.create(tmp_path / "repo")
+        assert made.bytes_new < made.manifest.size
+    check(tmp_path / "repo", 1)
+
+
+@sync_test
+def test_damage_on_the_servers_disk_becomes_no_backup(own_server: ServerProcess, tmp_path: Path) -> None:
+    with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        fill(own_server, db.guardian.backups, tmp_path / "aside")
+
+        def damage(progress: BackupProgress) -> None:
+            if progress.doing == "storing" and progress.bytes_done == 0:
+                for path in (own_server.data_dir / "db").glob("*.sst"):
+                    data = bytearray(path.read_bytes())
+                    data[len(data) // 2] ^= 1
+                    with path.open("r+b") as file:
+                        file.write(data)
+
+        with pytest.raises(DataLossError):
+            db.guardian.backups.create(tmp_path / "repo", rate=1024 * KIB, on_progress=damage)
+    assert Repository.open(tmp_path / "repo").entries() == []
