@@ -132,6 +132,9 @@ class GroupRule(NamedTuple):
     read: bool
     write: bool
 
+    def __repr__(self) -> str:
+        return f"GroupRule(database={self.database}, prefix=…, read={self.read}, write={self.write})"
+
 
 class Group(NamedTuple):
     """A group of a namespace; the built-in ones are in no archive."""

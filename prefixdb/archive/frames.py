@@ -70,6 +70,9 @@ class Frame(NamedTuple):
     body: bytes
     digest: bytes
 
+    def __repr__(self) -> str:
+        return f"Frame(kind={self.kind!r}, raw_bytes={self.raw_bytes})"
+
 
 def place_of(number: int, offset: int) -> str:
     """Return how a frame's place is told: its number from 1 and its first byte from 0."""

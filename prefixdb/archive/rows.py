@@ -58,6 +58,9 @@ class Rows(NamedTuple):
     database: int
     rows: Sequence[ArchiveRow]
 
+    def __repr__(self) -> str:
+        return f"Rows(database={self.database}, rows={len(self.rows)} of them)"
+
 
 def encode_rows(database: int, rows: Sequence[ArchiveRow]) -> bytes:
     """Return the content of a frame of rows; see ``row_batches``.

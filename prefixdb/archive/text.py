@@ -61,6 +61,9 @@ class BadLine(NamedTuple):
     text: bytes
     header: bytes = b""
 
+    def __repr__(self) -> str:
+        return f"BadLine(line={self.line}, reason={self.reason!r})"
+
 
 OnBad = Callable[[BadLine], None]
 

@@ -35,7 +35,8 @@ from prefixdb.archive import (
     row_batches,
     scattered_batches,
 )
-from prefixdb.archive.frames import START_DIGEST
+from prefixdb.archive.frames import START_DIGEST, parse_frame
+from prefixdb.archive.text import BadLine
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import (
     ARCHIVE_FRAME_BYTES_MAX,
@@ -333,7 +334,15 @@ def test_there_are_no_more_groups_and_members_than_a_namespace_may_have(monkeypa
 
 def test_nothing_that_is_secret_or_a_tenants_is_in_a_repr() -> None:
     header = export(database=0, prefix=b"secret-prefix")
-    assert "secret" not in repr(header) and "argon2" not in repr(ALICE)
+    assert "argon2" not in repr(Members((ALICE,)))
+    shown = [
+        header,
+        Rows(0, [(b"secret", b"secret", 1, 0)]),
+        Groups((Group("editors", (GroupRule(0, b"secret", True, True),)),)),
+        parse_frame(archive(codec="none")[: len(encode(pieces_of(codec="none"), "none")[0])]),
+        BadLine(1, "The key is empty.", b"secret", b"secret"),
+    ]
+    assert "secret" not in repr(shown) and "acme" not in repr(shown[3])
 
 
 def test_a_file_object_without_a_buffer_is_read_whole(tmp_path: Any) -> None:
