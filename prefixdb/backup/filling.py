@@ -124,6 +124,8 @@ def _checked_state(manifest: Manifest, directory: Path) -> StoreState:
     place = _place(manifest, STATE_NAME)
     try:
         state = read_state(directory)
+    except RecursionError as failure:
+        raise invalid(place, "is no state of a store") from failure
     except PrefixdbError as failure:
         if failure.reason is Reason.FORMAT_TOO_NEW:
             message = "The backup is of a newer prefixdb than this one; use a newer."
