@@ -221,6 +221,16 @@ def test_the_longest_rows_and_the_fullest_frames_pass() -> None:
     assert list(found[1].rows) == many and list(found[2].rows) == [longest]
 
 
+def test_a_frame_of_several_rows_may_have_a_mebibyte_and_not_a_byte_more() -> None:
+    head = len(msgpack.packb((0, [(b"a", b"", 1, 0), (b"b", bytes(70_000), 1, 0)]))) - 70_000
+    rows = [(b"a", b"", 1, 0), (b"b", bytes(ARCHIVE_FRAME_BYTES_MAX - head), 1, 0)]
+    frames = written(export(), [Rows(0, rows)])
+    assert parse_frame(frames[1]).raw_bytes == ARCHIVE_FRAME_BYTES_MAX
+    assert list(contents(frames)[1].rows) == rows
+    with pytest.raises(ValueError, match="more content"):
+        written(export(), [Rows(0, [rows[0], (b"b", rows[1][1] + b"x", 1, 0)])])
+
+
 @pytest.mark.parametrize(
     "make",
     [
