@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
@@ -12,8 +15,9 @@ from prefixdb.cli.formats import Format, export_format, put_rows
 from prefixdb.cli.meter import Meter, meter
 from prefixdb.cli.output import put_json, say, stdout_is_terminal
 from prefixdb.cli.session import connected
-from prefixdb.cli.settings import Settings, load_settings
+from prefixdb.cli.settings import Settings, load_settings, namespace_text
 from prefixdb.cli.text import decode_argument, number, size
+from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
     from prefixdb.client.models import Exported, ExportedFrame
@@ -53,7 +57,7 @@ def export(prefix: str | None, wanted: str | None, codec: str, members: bool, ou
         raise click.UsageError("An archive is not for a terminal: give --out FILE, a pipe, or --format jsonl.")
     first = None if prefix is None else decode_argument(prefix, settings.enc)
     database = settings.database if prefix is not None or settings.given("database") else None
-    with connected(settings) as db, meter(settings, "Exporting") as shown:
+    with _advice(settings), connected(settings) as db, meter(settings, "Exporting") as shown:
         if kind is Format.MSGPACK:
             done = put_archive(db, out, shown, database=database, prefix=first, members=members, codec=codec)
         else:
@@ -61,6 +65,21 @@ def export(prefix: str | None, wanted: str | None, codec: str, members: bool, ou
             done = put_rows(kind, frames, out, shown, settings)
     what = "every database" if database is None else f"database {database}"
     say_exported(settings, done, what, out)
+
+
+@contextmanager
+def _advice(settings: Settings) -> Iterator[None]:
+    """Say what only an export can be told."""
+    try:
+        yield
+    except PrefixdbError as failure:
+        if failure.reason is Reason.BAD_FIELD and failure.metadata.get("field") == "encoding":
+            failure.message = "There are keys or values that are not UTF-8, which CSV cannot hold as text."
+            failure.add_note("Use --enc base64 or --enc hex, or --format jsonl.")
+        elif failure.reason is Reason.NOT_PERMITTED and settings.given("namespace"):
+            line = shlex.join(["prefixdb", "backup", "namespace", namespace_text(settings.namespace), "--out", "FILE"])
+            failure.add_note(f"Cluster guardians export another namespace with: {line}")
+        raise
 
 
 def put_archive(db: Database, out: str, shown: Meter, **wishes: Any) -> Exported:

@@ -70,6 +70,7 @@ _NEXT = {
     Reason.DIRECTORY_LOCKED: "Stop the other process, or choose another directory with --data-dir.",
     Reason.FORMAT_TOO_NEW: "Run the newer prefixdb on this directory, or choose another with --data-dir.",
     Reason.INTERNAL: "The server's log has the details under the request id; please report it.",
+    Reason.ARCHIVE_INVALID: "Nothing was changed. Take another copy of it, or make it anew.",
     Reason.IMPORT_CONFLICT: "--on-conflict skip leaves the rows that are there, --on-conflict overwrite replaces them; "
     "--dry-run counts them first.",
     Reason.CONFLICT: "Read the row again and decide on its present state.",

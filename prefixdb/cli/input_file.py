@@ -102,6 +102,11 @@ class InputFile:
             self._opened.close()
 
     @property
+    def is_text(self) -> bool:
+        """True when it has lines."""
+        return self._kind in {Format.JSONL, Format.CSV}
+
+    @property
     def rejected(self) -> int:
         """Lines that were no rows."""
         return 0 if self._rejects is None else self._rejects.count

@@ -22,6 +22,7 @@ from prefixdb.errors import (
     CancelledError,
     DeadlineExceededError,
     PrefixdbError,
+    Reason,
     UnavailableError,
 )
 
@@ -156,8 +157,10 @@ def _send(settings: Settings, source: InputFile, upload: Upload, wishes: dict[st
         raise
     except (UnavailableError, CancelledError, DeadlineExceededError):
         raise
-    except PrefixdbError:
+    except PrefixdbError as failure:
         upload.over = True
+        if failure.reason is Reason.ARCHIVE_INVALID and source.is_text:
+            failure.add_note("Nothing was applied. Put the line right, or let --reject FILE put such lines aside.")
         raise
     upload.over = True
     return done

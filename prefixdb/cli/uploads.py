@@ -66,9 +66,11 @@ def kept_upload(
         if not upload.resumed:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"upload": upload.id, "created_at_ms": upload.created_at_ms}).encode(), 0)
-        yield upload
-        if upload.over:
-            path.unlink(missing_ok=True)
+        try:
+            yield upload
+        finally:
+            if upload.over:
+                path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prefixdb.archive.frames import frames_of
+from prefixdb.client.frame_chain import FrameChain
 from prefixdb.limits import MIB
 
 DIGEST_BYTES = 32
@@ -138,7 +139,7 @@ def archive_source(source: str | os.PathLike[str] | BinaryIO) -> FrameSource:
 
 def _open_source(file: BinaryIO, close: Callable[[], None] | None) -> FrameSource:
     if not file.seekable():
-        return FrameSource(lambda: frames_of(file), again=False, close=close)
+        return FrameSource(lambda: _checked(file), again=False, close=close)
     start = file.tell()
     size = max(1, file.seek(0, os.SEEK_END) - start)
     read = 0
@@ -147,8 +148,26 @@ def _open_source(file: BinaryIO, close: Callable[[], None] | None) -> FrameSourc
         nonlocal read
         file.seek(start)
         read = 0
-        for frame in frames_of(file):
+        for frame in _checked(file):
             read += len(frame)
             yield frame
 
     return FrameSource(begin, again=True, share=lambda: min(1.0, read / size), close=close)
+
+
+def _checked(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the frames of a file that is an archive, each when the next one was read, the last at the file's end.
+
+    The server applies an archive as soon as its footer has come: what stands behind it, another archive or rubbish, has
+    to be met before.
+    """
+    chain = FrameChain()
+    held: bytes | None = None
+    for frame in frames_of(file):
+        chain.add(frame)
+        if held is not None:
+            yield held
+        held = frame
+    chain.finish()
+    if held is not None:
+        yield held

@@ -107,7 +107,11 @@ class PartialFile:
         """Return the descriptor of the empty scratch file, which is ours alone."""
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(scratch, flags, 0o600 if private else 0o666)
+            try:
+                descriptor = os.open(scratch, flags, 0o600 if private else 0o666)
+            except OSError as cause:
+                # Whoever asked for the file knows it by its own name.
+                raise type(cause)(cause.errno, cause.strerror, str(self.path)) from cause
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(descriptor), scratch.lstat()):

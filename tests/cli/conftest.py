@@ -58,7 +58,8 @@ class Cli:
         self.config_home = config_home
         self.variables = variables
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFIXDB_", "NO_COLOR"))}
-        self.environment = clean | {"XDG_CONFIG_HOME": str(config_home), "COLUMNS": "100", "TERM": "xterm"} | variables
+        places = {"XDG_CONFIG_HOME": str(config_home), "XDG_STATE_HOME": str(config_home / "state")}
+        self.environment = clean | places | {"COLUMNS": "100", "TERM": "xterm"} | variables
 
     def __call__(self, *arguments: str, stdin: bytes | None = None, **variables: str) -> Ended:
         """Run a command in this process; keyword arguments are variables for it."""

@@ -198,7 +198,7 @@ async def _read(call: Any, timeout_s: float | None) -> Any:
             raise
         # The server has ended the call, and its word is lost: gRPC sets its own status in its place.
         empty = grpc.aio.Metadata()
-        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "Socket closed") from failure
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "Socket closed", None) from failure
     return None if message is _aio.EOF else message
 
 
