@@ -268,6 +268,9 @@ _hostile(
     "rows: lists of lists",
     _with_piece(4, Piece("rows", b"\x92\x00\xdc\x20\x00" + (b"\x91" * 120 + b"\x90") * FRAME_ROWS)),
 )
+for _name, _place, _leaf in (("groups", 2, b"\x90"), ("members", 3, b"\x80"), ("rows", 4, b"\x91\x90")):
+    _many = (b"\xdc\x10\x00" + _leaf * 4096) * (126 * 2 // len(_leaf))
+    _hostile(f"{_name}: a mebibyte of nothing", _with_piece(_place, Piece(_name, b"\xdc\x00\xfc" + _many)))
 _hostile("rows: empty maps", _with_piece(4, Piece("rows", b"\x92\x00\xdc\x20\x00" + b"\x80" * FRAME_ROWS)))
 _hostile(
     "rows: lists of lists where one large row belongs",
