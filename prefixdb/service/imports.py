@@ -100,7 +100,7 @@ class Imports:
                 await self._take_frames(call, wire, upload, spool)
             await self._check_again(call, upload)
         except PrefixdbError as failure:
-            if failure.reason not in _KEPT_AFTER:
+            if upload.failure is not None or failure.reason not in _KEPT_AFTER:
                 self._jobs.drop(upload)
             raise
         self._jobs.begin(upload)
@@ -114,7 +114,7 @@ class Imports:
             raw = await wire.receive()
             if taken is not None:
                 await taken
-            if raw is None:
+            if raw is None:  # Also what is seen of a client that goes away.
                 raise damaged(spool.reader.place, "The archive is cut short: there is no footer.")
             frame = _frame_of(raw)
             session = call.refresh(Access.WRITE)
@@ -165,9 +165,11 @@ _KEPT_AFTER = frozenset(
         Reason.TOKEN_REVOKED,
         Reason.DRAINING,
         Reason.DEADLINE,
+        Reason.ARCHIVE_INVALID,
     }
 )
-"""Failures of the call, not of the archive: it may go on with another token, or later."""
+"""Failures of the call, not of what has come: it may go on with another token, or later. An archive that is cut short
+may be the upload of a client that went away in this moment; one that is wrong is the upload's own failure."""
 
 
 def _begin_of(raw: bytes | None) -> tuple[pb.ImportBegin, Settings]:

@@ -1,4 +1,4 @@
-"""Imports over a real socket for tests: archives made by the writer, and a client of a few lines that does what it is told."""
+"""Imports over a real socket for tests: archives made by the writer, and a client that does what it is told."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import grpc
+
 from prefixdb.archive import ArchiveWriter, Header, row_batches
+from prefixdb.errors import PrefixdbError
 from prefixdb.keycodec import DATA_HEAD_BYTES, FAMILY_DATA, family_span
 from prefixdb.store.base import Store
 from prefixdb.v1 import transfer_pb2 as pb
 from prefixdb.v1 import transfer_pb2_grpc
-from tests.support.server import Caller, translated
+from tests.support.server import Caller, error_of, translated
 
 FAIL, SKIP, OVERWRITE = pb.CONFLICT_POLICY_FAIL, pb.CONFLICT_POLICY_SKIP, pb.CONFLICT_POLICY_OVERWRITE
 
@@ -111,8 +114,26 @@ async def imported(caller: Caller, frames: Sequence[bytes], upload: str = "", **
     """Import an archive, going on with the upload if there is one, and return the last answer."""
     one = Importing(caller, upload, **settings)
     ready = await one.ready()
-    try:
-        await one.send(frames[ready.frames_kept :])
-        return await one.done()
-    except asyncio.InvalidStateError:  # The call is over already; its status says why.
-        return await one.last()
+    await one.send(frames[ready.frames_kept :])
+    return await one.done()
+
+
+async def refusal_of(address: str, caller: Caller, frames: Sequence[bytes], **settings: Any) -> PrefixdbError | None:
+    """Send an archive at once, without listening, and return why it was refused.
+
+    By gRPC's blocking client: the one for asyncio forgets a status that comes while it writes.
+    """
+    settings.setdefault("on_conflict", FAIL)
+    begin = pb.ImportRequest(begin=pb.ImportBegin(upload=secrets.token_hex(16), **settings))
+
+    def send() -> PrefixdbError | None:
+        with grpc.insecure_channel(address) as channel:
+            stub: Any = transfer_pb2_grpc.TransferStub(channel)
+            requests = [begin, *(pb.ImportRequest(frame=frame) for frame in frames)]
+            try:
+                list(stub.Import(iter(requests), metadata=caller.metadata, timeout=30))
+            except grpc.RpcError as failure:
+                return error_of(failure)  # type: ignore[arg-type]
+            return None
+
+    return await asyncio.to_thread(send)
