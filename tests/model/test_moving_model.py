@@ -77,7 +77,7 @@ def test_a_backup_restores_to_the_same_rows_versions_lifetimes_members_and_group
         for tenant in world.tenants.values():
             if not tenant.banned:
                 with connect(server.address, token_file=tenant.token_file) as db:  # The old token still opens it.
-                    assert db.who_am_i().namespace_id == tenant.id
+                    assert db.whoami().namespace_id == tenant.id
                     assert_logs_in(server, tenant)
         server.stop()
 
@@ -123,9 +123,10 @@ def test_an_export_imports_into_a_living_namespace_of_another_server(
             stranger = strangers.found(tenant.name)
             archive = tmp_path / f"{tenant.name}.{file_format}"
             at = ["--endpoint", server.address, "--token-file", tenant.token_file]
-            prefixdb("export", "--format", file_format, "--out", archive, *at)
+            encoding = ["--enc", "base64"] if file_format == "csv" else []  # CSV cannot mix text and bytes.
+            prefixdb("export", "--format", file_format, "--out", archive, *at, *encoding)
             into = ["--endpoint", target.address, "--token-file", stranger.token_file]
-            prefixdb("import", archive, "--format", file_format, *into)
+            prefixdb("import", archive, "--format", file_format, *into, *encoding)
         server.stop()
         target.stop()
     source, found = contents(tmp_path / "data", store), contents(tmp_path / "other", "auto")
@@ -144,7 +145,7 @@ def assert_logs_in(server: ServerProcess, tenant: Tenant) -> None:
     """Log in as the member that has a password, if there is one."""
     if "member-0" in tenant.members:
         with connect(server.address, user="member-0", password=PASSWORD, namespace=tenant.name) as db:
-            assert sorted(db.who_am_i().groups) == sorted(tenant.members["member-0"])
+            assert sorted(db.whoami().groups) == sorted(tenant.members["member-0"])
 
 
 def assert_same(source: dict[str, Content], found: dict[str, Content], *, order_only: bool) -> None:
