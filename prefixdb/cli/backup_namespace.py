@@ -42,7 +42,7 @@ def namespace_(namespace: int | str, out: str, rows_only: bool, codec: str) -> N
 
 
 @command("restore-namespace")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path())
 @click.option("--name", metavar="NAME", help="Name of the new namespace. [the archive's]")
 @click.option("--id", "number_", type=click.IntRange(1, 2**64 - 2), metavar="N", help="Ask for this id; else random.")
 @click.option("--rows-only", is_flag=True, help="Leave the archive's members and groups out.")

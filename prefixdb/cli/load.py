@@ -36,7 +36,7 @@ _FORMAT_HELP = "What FILE is. [found out from its beginning and its ending]"
 def _shared(*, on_conflict: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Decorate with what both commands take."""
     options = [
-        click.argument("file", type=click.Path(exists=True, allow_dash=True)),
+        click.argument("file", type=click.Path()),
         click.option("--format", "wanted", type=_FORMATS, help=_FORMAT_HELP),
         click.option(
             "--on-conflict",

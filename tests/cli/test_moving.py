@@ -203,7 +203,6 @@ def test_what_cannot_be_is_said_before_anything_is_sent(bare: Cli, tmp_path: Pat
     (tmp_path / "dir").mkdir()
     wrong = [
         (["load", str(tmp_path / "what")], "--format"),
-        (["load", str(tmp_path / "absent")], "does not exist"),
         (["load", str(tmp_path / "dir"), "--format", "csv"], "is a directory"),
         (["load", str(tmp_path / "what"), "--format", "rocksdb"], "is no directory"),
         (["load", str(tmp_path / "archive"), "--reject", str(tmp_path / "r")], "--reject is for"),
@@ -221,6 +220,10 @@ def test_what_cannot_be_is_said_before_anything_is_sent(bare: Cli, tmp_path: Pat
     done = bare.process("export", "--out", str(tmp_path / "no" / "f"), PREFIXDB_ENDPOINT="127.0.0.1:1")
     assert done.status == 66
     assert str(tmp_path / "no" / "f") in done.err
+    for command in (["load"], ["import"], ["backup", "restore-namespace"]):
+        done = bare.process(*command, str(tmp_path / "absent"), PREFIXDB_ENDPOINT="127.0.0.1:1")
+        assert (done.status, done.out) == (66, b"")
+        assert f"{tmp_path / 'absent'}: No such file" in done.err
 
 
 def test_a_failed_export_leaves_the_file_that_was_there(filled: Cli, tmp_path: Path, place: Namespace) -> None:
