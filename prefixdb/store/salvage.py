@@ -138,6 +138,10 @@ class Salvage:
 
     def rows(self, begin: bytes = b"", end: bytes | None = None) -> Iterator[Found]:
         """Yield every readable row of the half-open range in the order of keys."""
+        found = self._merged_rows(begin, end)
+        return self._newest(found, begin, end) if self.losses.tables_uncertain else found
+
+    def _merged_rows(self, begin: bytes, end: bytes | None) -> Iterator[Found]:
         position = begin
         if not self._stretches:
             try:
@@ -164,6 +168,7 @@ class Salvage:
             reverse=True,
         )
         deleted: set[int] = set()
+        older: tuple[str, Versions] | None = None
         for name in manifests:
             versions = read_versions(self._source / name)
             deleted |= versions.deleted
@@ -173,8 +178,16 @@ class Salvage:
                     losses.notes.append(f"{CURRENT_NAME} does not name {name}, which is whole and was taken.")
                 return versions
             losses.notes.append(f"{name} cannot be used: {reason}.")
+            if older is None and versions.sound and all(file.name in self._on_disk for file in versions.files.values()):
+                older = name, versions
         if not manifests:
             losses.notes.append("There is no MANIFEST.")
+        if older is not None and self._state is not None and not self._state.tables.keys() <= self._on_disk.keys():
+            losses.notes.append(
+                f"{older[0]} was taken all the same: it is whole, while files of {STATE_NAME} are missing. The "
+                "directory was rolled back to an earlier time."
+            )
+            return older[1]
         return self._rebuild(deleted)
 
     def _current(self) -> str:
@@ -268,10 +281,12 @@ class Salvage:
         incomplete: list[LostLog] = []
         for number in sorted(on_disk.keys() | recorded.keys()):
             name = on_disk.get(number, f"{number:06d}.log")
-            if number < versions.log_number or (state and number not in recorded and number < newest_known):
+            unknown = state is not None and number not in recorded and number < newest_known
+            # A log that is not in the list was done with, unless it goes on exactly where the table files end.
+            if number < versions.log_number or (unknown and self._first_change(name) != versions.last_sequence + 1):
                 losses.obsolete += [name] if number in on_disk else []
                 continue
-            if incomplete and not chosen and self._continues_tables(name):
+            if incomplete and not chosen and 0 < self._first_change(name) <= versions.last_sequence + 1:
                 incomplete = []  # What was in those logs is in the table files.
             if incomplete:
                 incomplete.append(LostLog(name, f"left out, because {incomplete[0].name} before it is incomplete"))
@@ -287,12 +302,9 @@ class Salvage:
             losses.logs += incomplete
         return chosen
 
-    def _continues_tables(self, name: str) -> bool:
-        """Return whether a log's first commit follows those in the table files without a hole."""
-        if name not in self._on_disk:
-            return False
-        first = first_sequence(self._source / name)
-        return 0 < first <= self._versions.last_sequence + 1
+    def _first_change(self, name: str) -> int:
+        """Return the number of a log's first change; 0 when it has none that can be read."""
+        return first_sequence(self._source / name) if name in self._on_disk else 0
 
     # --- the engine --------------------------------------------------------------------------------------------------
 
@@ -326,7 +338,7 @@ class Salvage:
     @contextlib.contextmanager
     def _alone(self, file: TableFile) -> Iterator[View]:
         """Open a database of one table file."""
-        directory = self._directory("alone", replace(self._versions, files={file.number: file}), ())
+        directory = self._directory(f"alone-{file.number}", replace(self._versions, files={file.number: file}), ())
         try:
             with contextlib.closing(View(directory)) as view:
                 yield view
@@ -381,6 +393,28 @@ class Salvage:
                     found.append(Stretch(file, reached, position))
         return found, why
 
+    def _newest(self, rows: Iterator[Found], begin: bytes, end: bytes | None) -> Iterator[Found]:
+        """Let the newest value of each key win, by the versions that rows carry.
+
+        Where files that are no longer in use may be among the others the engine's own order is wrong: it gives rows
+        that rest at the bottom the number 0, so an outdated value from above would hide them.
+        """
+        files = sorted(self._versions.files.values(), key=lambda file: file.first_key, reverse=True)
+        with contextlib.ExitStack() as opened:
+            walks: list[_Walk] = []
+            for found in rows:
+                while files and files[-1].first_key <= found.key:
+                    file = files.pop()
+                    if file.last_key >= begin and (end is None or file.first_key < end):
+                        walks.append(_Walk(opened.enter_context(self._alone(file)), found.key))
+                best = found
+                for walk in walks:
+                    value = walk.at(found.key)
+                    if value is not None and _version_of(value) > _version_of(best.value):
+                        best = Found(found.key, value, True)
+                walks = [walk for walk in walks if not walk.ended]
+                yield best
+
     def _segments(self, begin: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes | None, tuple[Stretch, ...]]]:
         """Yield (begin, end, damaged stretches there) for the parts of a range in which the same files are damaged."""
         bounds = {bound for each in self._stretches for bound in (each.begin, each.end) if bound is not None}
@@ -424,6 +458,29 @@ class Salvage:
             each.table.first_key <= key <= each.table.last_key and _version_of(value) <= each.table.last_sequence
             for each in spoiled
         )
+
+
+class _Walk:
+    """One table file, walked in step with others. Damage in it was met and told before."""
+
+    def __init__(self, view: View, begin: bytes) -> None:
+        self._rows = view.walk(begin, None)
+        self._row: tuple[bytes, bytes] | None = None
+        self.ended = False
+        self._step()
+
+    def at(self, key: bytes) -> bytes | None:
+        """Return the value of the key, or None; keys ascend from call to call."""
+        while self._row is not None and self._row[0] < key:
+            self._step()
+        return self._row[1] if self._row is not None and self._row[0] == key else None
+
+    def _step(self) -> None:
+        try:
+            self._row = next(self._rows, None)
+        except DamagedError:
+            self._row = None
+        self.ended = self._row is None
 
 
 def readable_state(data_dir: Path) -> tuple[StoreState | None, str]:

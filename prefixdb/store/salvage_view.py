@@ -78,11 +78,12 @@ class View:
         so the key is close behind the damage where there is one damaged stretch; what lies between two that are near
         to each other may be skipped.
         """
-        iterator = self._db.iter()
         width = max(len(begin), key_bytes) + 1
         base, limit = int.from_bytes(begin.ljust(width, b"\0")), 1 << 8 * width
 
         def landing(position: int) -> tuple[bool, bytes | None]:
+            # A new one each time: one that met damage fails on good blocks behind it too.
+            iterator = self._db.iter()
             iterator.seek(position.to_bytes(width))
             if iterator.valid():
                 return True, iterator.key()
