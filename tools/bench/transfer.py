@@ -110,11 +110,11 @@ class Bench:
 
     def _write_archive(self) -> None:
         self._say(f"writing an archive of {self.rows:,} rows")
-        writer = ArchiveWriter(Header(kind="export", codec="none", sorted=True))
+        writer = ArchiveWriter(Header(kind="export", codec="none", sorted=True, last_version=1))
         with self.archive.open("wb") as file:
             file.write(writer.header())
             for page in pages(self.rows):
-                file.write(writer.rows(0, [(key, value, 0, 0) for key, value in page]))
+                file.write(writer.rows(0, [(key, value, 1, 0) for key, value in page]))
             file.write(writer.footer())
 
     def _load(self) -> None:
@@ -164,7 +164,7 @@ class Bench:
         with connect(self.server.address, token_file=self.directory / "loaded-0.token") as db:
             changed = int(self.rows * self.rounds * CHANGED)
             for first in range(0, changed, 1_000):
-                db.put_many({key_of(self.rows // 3 + row): b"n" * VALUE_BYTES for row in range(first, first + 1_000)})
+                db.put_many((key_of(self.rows // 3 + row), b"n" * VALUE_BYTES) for row in range(first, first + 1_000))
         repository = self.directory / "backups-0"
         before = size_mib(repository)
         self._command("backup", "create", repository, "--token-file", token)
