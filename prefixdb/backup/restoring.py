@@ -112,8 +112,11 @@ class RestoreContent:
         self._progress = progress
         self._check = check
         self._frames: Iterator[Frame] = iter(())
+        self._version_of: Callable[[int], int] | None = None
 
     def records(self) -> Iterator[Sequence[Put]]:
+        # Before anything else is written: an ingest takes only versions that are older than itself.
+        self._version_of = self._versions()
         self._frames = self._spool.contents()
         for content in self._frames:
             if isinstance(content, Rows | Footer):
@@ -124,7 +127,7 @@ class RestoreContent:
                 self._progress.groups, self._progress.members = self._incoming.groups, self._incoming.members
 
     def pages(self) -> Iterator[Sequence[Put]]:
-        version_of = self._versions()
+        version_of = self._version_of
         for content in self._frames:
             if not isinstance(content, Rows):
                 continue
