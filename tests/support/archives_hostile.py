@@ -297,6 +297,10 @@ for _name, _body, _promise in (
     ("a bomb of 1 GiB", _zstd(bytes(1024 * FRAME_BYTES)), len(_CONTENT)),
 ):
     _hostile(f"body: {_name}", _with_piece(4, Piece("rows", _CONTENT, raw_bytes=_promise, body=_body)))
+_hostile(
+    "body: an honest bomb",
+    _with_piece(4, Piece("rows", b"", raw_bytes=256 * FRAME_BYTES, body=_zstd(bytes(256 * FRAME_BYTES)))),
+)
 _hostile("body: promise beyond the ceiling", _with_piece(4, Piece("rows", _CONTENT, raw_bytes=2**24)))
 _hostile("body: promise of 2^64-1", _with_piece(4, Piece("rows", _CONTENT, raw_bytes=2**64 - 1)))
 _hostile("body: groups as large as a value", _with_piece(2, Piece("groups", bytes(FRAME_BYTES + 1))))

@@ -12,6 +12,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import msgpack
@@ -41,8 +42,14 @@ from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import (
     ARCHIVE_FRAME_BYTES_MAX,
     ARCHIVE_FRAME_ROWS_MAX,
+    GROUP_PREFIX_BYTES_MAX,
+    GROUP_RULES_MAX,
     KEY_BYTES_MAX,
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    NAME_CHARS_MAX,
     REQUEST_BYTES_MAX,
+    TOKEN_GROUPS_MAX,
     VALUE_BYTES_CEILING,
 )
 from tests.support.archives import GROUP, LAST_VERSION, MEMBER, archive, encode, pieces_of, sample_rows
@@ -73,6 +80,11 @@ def written(header: Header, batches: list[Rows]) -> list[bytes]:
     return [writer.header(), *[writer.rows(*batch) for batch in batches], writer.footer()]
 
 
+def wide(number: int) -> Group:
+    """Return a group of 16 KiB."""
+    return Group(f"g{number:03d}", (GroupRule(0, b"p" * 4096, True, True),) * 4)
+
+
 def contents(frames: list[bytes]) -> list[Any]:
     """Return what the frames of a whole archive hold."""
     reader = ArchiveReader()
@@ -83,7 +95,7 @@ def contents(frames: list[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_what_is_written_is_read_back(codec: str) -> None:
-    header = Header(**{name: getattr(HEADER, name) for name in Header.__slots__} | {"codec": codec})
+    header = replace(HEADER, codec=codec)
     first, second = sample_rows(3000), sample_rows(10, seed=2)
     writer = ArchiveWriter(header)
     frames = [
@@ -245,6 +257,7 @@ def test_a_frame_of_several_rows_may_have_a_mebibyte_and_not_a_byte_more() -> No
         lambda writer: (writer.header(), writer.groups([Group("writers", ())])),
         lambda writer: (writer.header(), writer.groups([EDITORS, EDITORS])),
         lambda writer: (writer.header(), writer.members([])),
+        lambda writer: (writer.header(), writer.groups([wide(number) for number in range(70)])),
         lambda writer: (writer.header(), writer.footer(), writer.footer()),
         lambda writer: (writer.header(), writer.rows(0, [(b"%05d" % n, b"", 1, 0) for n in range(8193)])),
         lambda writer: (writer.header(), writer.rows(0, [(b"%d" % n, bytes(2**19), 1, 0) for n in range(2)])),
@@ -320,6 +333,22 @@ def test_groups_and_members_are_cut_into_frames_that_fit() -> None:
     reader.read(writer.footer())
     assert found_groups == groups and found_members == members
     assert reader.frames < 20, "small ones share frames"
+
+
+def test_everything_may_be_as_large_as_it_may_be() -> None:
+    name = "ü" * NAME_CHARS_MAX
+    labels = {f"{number:03d}" + "k" * (LABEL_CHARS_MAX - 3): "v" * LABEL_CHARS_MAX for number in range(LABELS_MAX)}
+    header = replace(HEADER, namespace=name, labels=labels)
+    rule = GroupRule(65535, b"p" * (GROUP_PREFIX_BYTES_MAX // GROUP_RULES_MAX), True, True)
+    group = Group(name, (rule,) * GROUP_RULES_MAX)
+    password_hash = "$argon2id$" + "A" * 502
+    member = Member(name, (name,) * TOKEN_GROUPS_MAX, password_hash, True, 2**63 - 1, 2**63 - 1, 2**63 - 1)
+    writer, reader = ArchiveWriter(header), ArchiveReader()
+    assert reader.read(writer.header()) == header
+    assert reader.read(writer.groups([group])) == Groups((group,))
+    assert reader.read(writer.members([member])) == Members((member,))
+    prefixed = export(database=65535, prefix=b"p" * KEY_BYTES_MAX)
+    assert contents(written(prefixed, [Rows(65535, [(b"p" * KEY_BYTES_MAX, b"", 1, 0)])]))[0] == prefixed
 
 
 @pytest.mark.parametrize("what", ["GROUPS", "MEMBERS"])

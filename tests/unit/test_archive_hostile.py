@@ -15,6 +15,7 @@ from collections import Counter
 import pytest
 
 from prefixdb.archive import ArchiveReader, Footer, frames_of
+from prefixdb.archive.frames import BODY_BYTES_MAX
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import MIB
 from tests.support.archives import archive, encode, flips, pieces_of
@@ -112,6 +113,30 @@ def test_a_hostile_archive_is_refused_at_its_place_in_bounded_memory(kind: str) 
     assert refusal.value.__cause__ is None
     for secret in ("hunter2", "etc/passwd", "alice", "plan"):
         assert secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x94\x05",
+        b"\x94\x9f",
+        b"\x94\xa4rows\x01\xc6\xff\xff\xff\xff",
+        b"\x94\xa4rows\xcf" + b"\xff" * 8 + b"\xc4\x01",
+        b"\x94\xa4rows\x01\xc6" + (BODY_BYTES_MAX + 1).to_bytes(4, "big"),
+        b"\x94\xdb\xff\xff\xff\xff",
+    ],
+)
+def test_no_more_is_read_than_a_frame_may_have(start: bytes) -> None:
+    asked: list[int] = []
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return super().read(size)
+
+    with pytest.raises(PrefixdbError):
+        list(frames_of(Watched(start + bytes(1000))))
+    assert min(asked) > 0 and max(asked) < 32
 
 
 def test_there_are_enough_kinds() -> None:
