@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--bans",
     "ban_lists",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     multiple=True,
     metavar="FROM",
     help="Also obey these bans: what 'ns bans --json' wrote, a bans.jsonl, or the data directory of a stopped server.",

@@ -1,0 +1,131 @@
+"""Goal: a create, a restore or a prune killed at any moment leaves whole backups, an untouched target, and no lock.
+
+Method: each command runs as a process and gets SIGKILL after a drawn time; then everything there is checked, and the
+same command runs again to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefixdb.archive.repository import Repository
+from prefixdb.archive.upkeep import check_files
+from prefixdb.limits import KIB
+from prefixdb.testing import ServerProcess
+from tests.cli.conftest import Cli
+
+KILLS = 6
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with some files of random bytes."""
+    server = ServerProcess(tmp_path_factory.mktemp("filled"))
+    server.start()
+    try:
+        for _ in range(2):
+            with server.namespace() as db:
+                for piece in range(16):
+                    db.put(f"{piece}", secrets.token_bytes(512 * KIB))
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def admin(filled: ServerProcess, tmp_path: Path) -> Cli:
+    """The command line of its guardian."""
+    token_file = str(filled.guardian_token_file)
+    return Cli(tmp_path / "config", {"PREFIXDB_ENDPOINT": filled.endpoint, "PREFIXDB_TOKEN_FILE": token_file})
+
+
+def killed(cli: Cli, after_s: float, *arguments: str) -> bool:
+    """Run a command and kill it after a time; False when it had ended by then."""
+    process = subprocess.Popen(
+        cli.command(*arguments), env=cli.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after_s)
+        return False
+    process.kill()
+    process.wait()
+    return True
+
+
+def whole(root: Path) -> int:
+    """Return how many backups there are, after holding every file of each against its name."""
+    if not (root / "prefixdb-repository.json").exists():
+        return 0
+    repository = Repository.open(root)
+    manifests = repository.manifests()
+    assert check_files(repository, manifests, lambda done, total: None).findings == ()
+    return len(manifests)
+
+
+def ended(cli: Cli, *arguments: str) -> None:
+    """Run a command to its end."""
+    done = cli.process(*arguments)
+    assert done.status == 0, done.err
+
+
+def test_a_create_that_is_killed_leaves_whole_backups_and_the_next_works(admin: Cli, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    repo = tmp_path / "repo"
+    kills = 0
+    for _ in range(KILLS):
+        before = whole(repo)
+        hit = killed(admin, draw.uniform(0.3, 3.5), "backup", "create", str(repo), "--rate", "8MiB")
+        kills += hit
+        assert whole(repo) in ({before, before + 1} if hit else {before + 1})
+    assert kills
+    before = whole(repo)
+    ended(admin, "backup", "create", str(repo))
+    assert whole(repo) == before + 1
+    assert list((repo / "tmp").iterdir()) == []
+    ended(admin, "backup", "verify", str(repo), "--all")
+
+
+def test_a_restore_that_is_killed_leaves_the_target_as_it_was(admin: Cli, tmp_path: Path) -> None:
+    draw = random.Random(2)
+    repo, target = tmp_path / "repo", tmp_path / "restored" / "data"
+    target.parent.mkdir()
+    ended(admin, "backup", "create", str(repo))
+    for number in range(KILLS):
+        if number % 2:
+            target.mkdir(exist_ok=True)
+        if killed(admin, draw.uniform(0.2, 1.2), "backup", "restore", str(repo), "--data-dir", str(target)):
+            assert not target.exists() or not any(target.iterdir()) or (target / "db" / "CURRENT").exists()
+        if target.exists() and any(target.iterdir()):
+            shutil.rmtree(target)
+    ended(admin, "backup", "restore", str(repo), "--data-dir", str(target))
+    assert [path.name for path in target.parent.iterdir()] == ["data"], "what killed restores left is gone"
+    assert whole(repo) == 1
+    server = ServerProcess(target.parent)
+    server.start()
+    server.close()
+
+
+def test_a_prune_that_is_killed_leaves_whole_backups(admin: Cli, filled: ServerProcess, tmp_path: Path) -> None:
+    draw = random.Random(3)
+    repo = tmp_path / "repo"
+    for _ in range(3):
+        with filled.namespace() as db:
+            db.put("k", secrets.token_bytes(64 * KIB))
+        ended(admin, "backup", "create", str(repo))
+    copy = tmp_path / "copy"
+    for _ in range(KILLS):
+        shutil.copytree(repo, copy)
+        # Among them moments in which nothing has happened yet, and those in which all has.
+        killed(admin, draw.uniform(0.25, 0.6), "backup", "prune", str(copy), "--keep", "1", "--yes")
+        assert 1 <= whole(copy) <= 3
+        ended(admin, "backup", "prune", str(copy), "--keep", "1", "--yes")
+        assert whole(copy) == 1
+        shutil.rmtree(copy)
