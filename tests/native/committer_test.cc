@@ -53,7 +53,8 @@ class Model {
     result.version = sequence_;
     for (const Mutation& mutation : commit.mutations) {
       if (mutation.kind == Mutation::Kind::kPut) {
-        rows_[std::string(mutation.key)] = {std::string(mutation.value), sequence_};
+        rows_[std::string(mutation.key)] = {std::string(mutation.value),
+                                            mutation.version != 0 ? mutation.version : sequence_};
       } else if (mutation.kind == Mutation::Kind::kDelete) {
         rows_.erase(std::string(mutation.key));
       } else {
@@ -74,6 +75,7 @@ bool Same(const CommitResult& left, const CommitResult& right) {
          left.failed_condition == right.failed_condition && left.current_version == right.current_version;
 }
 
+// REQUIRES: `last_version` is at least 10, and what is 10 below was given out.
 Request RandomRequest(Seeded* random, uint64_t last_version) {
   Request request;
   const uint64_t commits = 1 + random->Below(6);
@@ -98,7 +100,8 @@ Request RandomRequest(Seeded* random, uint64_t last_version) {
     for (uint64_t left = random->Below(4); left > 0; --left) {
       const std::string key = Key(3, random->Below(12));
       const uint64_t what = random->Below(8);
-      if (what < 5) request.Put(key, std::string(1, static_cast<char>('a' + random->Below(3))));
+      const uint64_t kept = random->Below(3) == 0 ? random->Below(last_version - 9) : 0;
+      if (what < 5) request.Put(key, std::string(1, static_cast<char>('a' + random->Below(3))), 0, kept);
       if (what == 5 || what == 6) request.Delete(key);
       if (what == 7) request.DeleteSpan(key, std::max(key, Key(3, random->Below(12))));
     }
@@ -185,6 +188,34 @@ TEST_CASE("random commits in shared batches do what they would do one by one") {
     CHECK(found.value->payload == known->second.payload);
     CHECK(found.value->version == known->second.version);
   }
+}
+
+TEST_CASE("a version that is still to come fails its request and no other of the batch") {
+  Opened store;
+  uint64_t last = 0;
+  store.Put(Key(3, 1), "first");
+  CHECK_FINE(store->LastSequence(&last));
+  std::vector<CommitResult> results;
+  const auto commit = [&](Request& request) { return store->Commit(request.Take(), &results); };
+  // Three mutations take three numbers; the second of them is below the commit's own.
+  CHECK_FINE(commit(Request().Begin().Put(Key(3, 2), "", 0, last + 2).Delete(Key(3, 9)).Delete(Key(3, 9))));
+  CHECK(results[0].version == last + 3);
+  last += 3;
+  for (const uint64_t ahead : {uint64_t{1}, uint64_t{2}, ~uint64_t{0} - last - 1}) {
+    Request wrong;
+    wrong.Begin().Put(Key(3, 3), "of the same request").Begin().Put(Key(3, 4), "", 0, last + 1 + ahead);
+    CHECK(commit(wrong).fault == Fault::kInvalidArgument);
+  }
+  uint64_t sequence = 0;
+  CHECK_FINE(store->LastSequence(&sequence));
+  CHECK(sequence == last);
+  CHECK(store.RowsOf(3) == 2);
+  CHECK_FINE(commit(Request().Begin().Put(Key(3, 4), "", 0, last)));
+  CHECK(results[0].version == last + 1);
+  Found found;
+  CHECK_FINE(store->Get(Key(3, 4), &found));
+  REQUIRE(found.value.has_value());
+  CHECK(found.value->version == last);
 }
 
 TEST_CASE("threads that compare and set a counter lose no update") {

@@ -43,12 +43,12 @@ class Request {
     made_->commits.emplace_back();
     return *this;
   }
-  Request& Put(std::string_view key, std::string_view payload, uint64_t expires_at_ms = 0) {
-    return Add({Mutation::Kind::kPut, Copy(key), Copy(payload), expires_at_ms});
+  Request& Put(std::string_view key, std::string_view payload, uint64_t expires_at_ms = 0, uint64_t version = 0) {
+    return Add({Mutation::Kind::kPut, Copy(key), Copy(payload), expires_at_ms, version});
   }
-  Request& Delete(std::string_view key) { return Add({Mutation::Kind::kDelete, Copy(key), {}, 0}); }
+  Request& Delete(std::string_view key) { return Add({Mutation::Kind::kDelete, Copy(key), {}}); }
   Request& DeleteSpan(std::string_view begin, std::string_view end) {
-    return Add({Mutation::Kind::kDeleteSpan, Copy(begin), Copy(end), 0});
+    return Add({Mutation::Kind::kDeleteSpan, Copy(begin), Copy(end)});
   }
   Request& Guard(Condition condition) {
     made_->commits.back().guards.push_back(Own(condition));
