@@ -36,7 +36,9 @@ class TransferServer:
         received: frames that came, of all calls.
         applied: the rows of each upload that was applied, by its id.
         exported: the frames Export gives.
-        tokens: what each call carried.
+        restored: what began each call of RestoreNamespace.
+        arrived, whole: set once a frame, or a whole archive, has come.
+        hold, hold_result: waited for after each frame, and before the result.
     """
 
     cuts: list[int | None] = field(default_factory=list)
@@ -49,6 +51,8 @@ class TransferServer:
     restored: list[pb.RestoreNamespaceBegin] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
     hold: threading.Event | None = None
+    whole: threading.Event = field(default_factory=threading.Event)
+    hold_result: threading.Event | None = None
 
     def __post_init__(self) -> None:
         self._uploads: dict[str, list[bytes]] = {}
@@ -61,8 +65,9 @@ class TransferServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.hold is not None:
-            self.hold.set()
+        for event in (self.hold, self.hold_result):
+            if event is not None:
+                event.set()
         self._server.stop(None).wait()
 
     def forget(self) -> None:
@@ -109,6 +114,9 @@ class TransferServer:
             yield from self._receive(requests, context, kept, cut)
             self.applied[begin.upload] = self._rows_of(kept, context)
         rows = len(self.applied[begin.upload])
+        self.whole.set()
+        if self.hold_result is not None:
+            self.hold_result.wait(30)
         if self.lost:
             self.lost -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
