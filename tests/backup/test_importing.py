@@ -275,3 +275,45 @@ def test_the_order_of_versions_is_the_same_after_a_crash_in_the_middle(
     versions = versions_in(world.store, world.namespace.id)
     new: Sequence[int] = [versions[key] for _, key, *_ in world.rows]
     assert all(one > other for one, other in itertools.pairwise(new))
+
+
+def test_a_second_worker_on_the_same_import_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch, there=(b"key/0000003",), on_conflict=OnConflict.OVERWRITE)
+    first, second = world.importer(), world.importer()
+    first.begin(world.record)
+    existing_keys = importing.existing_keys
+    met = []
+
+    def meanwhile(*args: Any) -> Any:
+        there = existing_keys(*args)
+        if not met:
+            met.append(True)
+            second.run()
+            world.put(b"key/0000005", b"later")
+        return there
+
+    monkeypatch.setattr(importing, "existing_keys", meanwhile)
+    assert first.run().inserted == COUNT - 1
+    assert rows_in(world.store, world.namespace.id)[0, b"key/0000005"] == b"later"
+
+
+def test_a_key_that_comes_between_the_look_and_the_commit_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, there=(b"key/0000003",))
+    importer = world.importer()
+    importer.begin(world.record)
+    existing_keys = importing.existing_keys
+    met = []
+
+    def meanwhile(*args: Any) -> Any:
+        there = existing_keys(*args)
+        if not met:
+            met.append(True)
+            world.put(b"key/0000001", b"first")
+        return there
+
+    monkeypatch.setattr(importing, "existing_keys", meanwhile)
+    done = importer.run()
+    assert (done.inserted, done.skipped) == (COUNT - 2, 2)
+    assert rows_in(world.store, world.namespace.id)[0, b"key/0000001"] == b"first"
