@@ -103,6 +103,7 @@ def test_a_file_that_is_shorter_or_longer_is_refused(
         if change(content) != content:
             failure = refusal(Backup(backup.manifest, backup.contents | {path: change(content)}), target)
             assert failure.reason is Reason.ARCHIVE_INVALID and failure.metadata["place"].endswith(path)
+            assert "shorter" in failure.message or "longer" in failure.message
 
 
 def test_a_file_without_end_is_given_up_after_what_it_should_have(backup: Backup, target: Path) -> None:
@@ -217,6 +218,14 @@ def test_what_the_files_say_of_each_other_has_to_be_so(backup: Backup, target: P
         failure = refusal(bent, target)
         assert failure.reason is Reason.ARCHIVE_INVALID and backup.manifest.id in failure.metadata["place"]
     assert refusal(with_state(backup, format=99), target).reason is Reason.FORMAT_TOO_NEW
+
+
+@pytest.mark.parametrize("content", [b"MANIFEST-999999\n", b"../../../etc/passwd\n", b"", b"MANIFEST-000005"])
+def test_what_names_the_engines_manifest_is_read_before_the_engine_does(
+    backup: Backup, target: Path, content: bytes
+) -> None:
+    failure = refusal(backup.with_file("db/CURRENT", content), target)
+    assert failure.metadata["place"].endswith("db/CURRENT")
 
 
 def test_an_engine_that_cannot_open_it_is_the_backups_fault(backup: Backup, target: Path) -> None:
