@@ -15,7 +15,7 @@ from collections import Counter
 import pytest
 
 from prefixdb.archive import ArchiveReader, Footer, frames_of
-from prefixdb.archive.frames import BODY_BYTES_MAX
+from prefixdb.archive.frames import BODY_BYTES_MAX, Fault, parse_frame
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import MIB
 from tests.support.archives import archive, encode, flips, pieces_of
@@ -137,6 +137,21 @@ def test_no_more_is_read_than_a_frame_may_have(start: bytes) -> None:
     with pytest.raises(PrefixdbError):
         list(frames_of(Watched(start + bytes(1000))))
     assert min(asked) > 0 and max(asked) < 32
+
+
+def test_a_file_is_refused_where_no_frame_begins_before_anybody_reads_one() -> None:
+    frames = encode(pieces_of())
+    cutting = frames_of(io.BytesIO(frames[0] + frames[1][:-1]))
+    assert next(cutting) == frames[0]
+    with pytest.raises(PrefixdbError) as refusal:
+        next(cutting)
+    assert refusal.value.metadata["place"] == f"frame 2 at byte {len(frames[0])}"
+
+
+@pytest.mark.parametrize("size", [b"\x80", b"\xc0", b"\xd0\x01", b"\xff"])
+def test_a_size_that_is_no_number_is_not_taken_for_one(size: bytes) -> None:
+    with pytest.raises(Fault, match="size is not a number"):
+        parse_frame(b"\x94\xa4rows" + size + b"\xc4\x00\xc4\x20" + bytes(32))
 
 
 def test_there_are_enough_kinds() -> None:
