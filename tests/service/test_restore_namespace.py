@@ -41,8 +41,8 @@ from tests.service.staging import (
 from tests.support.server import PASSWORD, RunningServer, error_of, eventually, running
 
 HASH = hash_password(PASSWORD)
-RULES = (GroupRule(2, b"n/", True, False),)  # noqa: FBT003 - read, write
-ANN = Member("ann", ("guardians",), HASH, False, 10, 20, 10)  # noqa: FBT003 - disabled
+RULES = (GroupRule(2, b"n/", True, False),)
+ANN = Member("ann", ("guardians",), HASH, False, 10, 20, 10)
 
 
 def rows(count: int, *, first_version: int = 1) -> list[tuple[int, bytes, bytes, int, int]]:
@@ -150,17 +150,17 @@ def test_members_log_in_with_their_old_passwords_and_their_groups_mean_what_they
     asyncio.run(scenario())
 
 
-MANY_RULES = tuple(GroupRule(n, b"", True, True) for n in range(limits.GROUP_RULES_MAX + 1))  # noqa: FBT003
+MANY_RULES = tuple(GroupRule(n, b"", True, True) for n in range(limits.GROUP_RULES_MAX + 1))
 HOSTILE = {
     "a name with a space": ([], [replace(ANN, name="a b")]),
-    "a name of another script": ([], [replace(ANN, name="аnn")]),  # noqa: RUF001 - a Cyrillic letter
+    "a name of another script": ([], [replace(ANN, name="аnn")]),
     "a group nobody made": ([], [replace(ANN, groups=("night",))]),
     "the same group twice": ([], [replace(ANN, groups=("readers", "readers"))]),
     "a hash that costs the memory": ([], [replace(ANN, password_hash=HASH.replace("m=19456", "m=99999999"))]),
     "a hash that costs the time": ([], [replace(ANN, password_hash=HASH.replace("t=2", "t=9999"))]),
     "a hash of another kind": ([], [replace(ANN, password_hash=HASH.replace("v=19", "v=16"))]),
     "a group with a bad name": ([Group("../up", RULES)], []),
-    "a group without a right": ([Group("night", (GroupRule(None, b"", False, False),))], []),  # noqa: FBT003
+    "a group without a right": ([Group("night", (GroupRule(None, b"", False, False),))], []),
 }
 
 
