@@ -42,6 +42,8 @@ BANS_PAGE = 1_000
 HASHING_TOLD_S = 0.2
 """Pause between two messages about how far the reading is."""
 
+_LOOK_S = 0.01
+
 _Result = TypeVar("_Result")
 
 
@@ -121,7 +123,10 @@ class Backups:
     async def _begin_a_second(self) -> None:
         """Wait for the next second: a token tells its time in whole ones, and a restored store believes those of the
         seconds that were over at the backup's instant. So nobody's token of a moment ago is lost."""
-        await asyncio.sleep((1_001 - self._clock.now_ms() % 1_000) / 1_000)
+        loop = asyncio.get_running_loop()
+        begun, latest = self._clock.now_ms() // 1_000, loop.time() + 1  # A clock may stand still.
+        while self._clock.now_ms() // 1_000 == begun and loop.time() < latest:
+            await asyncio.sleep(_LOOK_S)
 
     async def _hash(self, call: Call, wire: Wire, backup: StoreBackup) -> list[ListedFile]:
         """Read the sums in a thread and tell the client how far that is."""
