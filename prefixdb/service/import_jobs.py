@@ -104,7 +104,8 @@ class ImportJobs:
         upload.detached.clear()
         try:
             await upload.settle()
-            if upload.dropping is not None:
+            # What is over is only told; what was given up meanwhile is not there to go on with.
+            if upload.dropping is not None and not upload.result.done():
                 raise upload.failure or error(Reason.CANCELLED, "The upload was given up meanwhile.")
             yield
         finally:
