@@ -289,7 +289,8 @@ def test_around_a_damaged_block_everything_is_read(past: Past, open_store: OpenS
         assert any(each.covers(bytes(namespace_span(OTHER).begin) + b"\x01\0\0" + user_key) for each in stretches)
 
 
-def test_rows_that_may_be_older_than_what_was_lost_are_counted(past: Past, open_store: OpenStore) -> None:
+@pytest.mark.parametrize("lost", ["removed", "damaged"])
+def test_rows_that_may_be_older_than_what_was_lost_are_counted(past: Past, open_store: OpenStore, lost: str) -> None:
     """A later table overwrote some rows of LIVE and deleted others; it is gone, so the earlier values are doubtful."""
     store = open_store(past.image)
     changes = [Commit((Put(data_key(LIVE, 0, key_of(number)), b"newer"),)) for number in range(40)]
@@ -302,7 +303,7 @@ def test_rows_that_may_be_older_than_what_was_lost_are_counted(past: Past, open_
     store.close()
     if not table.exists():
         pytest.skip("the engine has merged the file on its way out")
-    table.unlink()
+    table.unlink() if lost == "removed" else flip(table, 100)
     outcome = run(past, open_store)
     assert outcome.rows == past.rows, "the earlier values are all there is"
     (live,) = (entry for entry in outcome.report.namespaces if entry.namespace_id == LIVE)
