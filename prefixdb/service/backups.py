@@ -125,7 +125,9 @@ class Backups:
         seconds that were over at the backup's instant. So nobody's token of a moment ago is lost."""
         loop = asyncio.get_running_loop()
         begun, latest = self._clock.now_ms() // 1_000, loop.time() + 1  # A clock may stand still.
-        while self._clock.now_ms() // 1_000 == begun and loop.time() < latest:
+        while loop.time() < latest:
+            if self._clock.now_ms() // 1_000 > begun:
+                return
             await asyncio.sleep(_LOOK_S)
 
     async def _hash(self, call: Call, wire: Wire, backup: StoreBackup) -> list[ListedFile]:
