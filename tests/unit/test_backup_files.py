@@ -100,7 +100,7 @@ def test_pieces_become_files(tmp_path: Path) -> None:
 ROWS = CONTENT["db/000009.sst"]
 BROKEN: dict[str, tuple[list[pb.BackupChunk], Reason]] = {
     "a file that was not asked for": ([chunk(3, b"x")], Reason.INTERNAL),
-    "another file in between": ([chunk(1, ROWS[:9]), chunk(2, b"x")], Reason.INTERNAL),
+    "another file in between": ([chunk(1, ROWS[:9]), chunk(2, ROWS[9:])], Reason.INTERNAL),
     "nothing where something is left": ([chunk(1, ROWS[:9]), chunk(1, b"")], Reason.INTERNAL),
     "more than the file has": ([chunk(1, ROWS + b"x")], Reason.CORRUPTION),
     "other bytes": ([chunk(1, ROWS[:-1] + b"x")], Reason.CORRUPTION),
