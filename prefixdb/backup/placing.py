@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import FAMILY_DATA, RowKey, Span, family_span
@@ -31,6 +32,8 @@ without a pause this thread would have taken it back before."""
 
 STALLED_S = 0.05
 """Pause before a batch that met a write stall is tried again."""
+
+_Result = TypeVar("_Result")
 
 _RETRIED = frozenset({Reason.WRITE_STALL})
 
@@ -95,7 +98,7 @@ def place_files(
 
     Nothing is there before all of it is: after any failure, a crash too, the span is as it was. See ``place_rows``.
     """
-    ingest = store.open_ingest(span)
+    ingest = _patiently(partial(store.open_ingest, span), check)
     if ingest is None:
         return None
     done = 0
@@ -131,7 +134,8 @@ def place_batches(
             if put.key not in span or put.key <= last:
                 raise ValueError("a key outside the span or not above the one before")
             last = put.key
-        _insist(_commit(store, Commit(tuple(piece), guards=tuple(guards)), check))
+        commit = Commit(tuple(piece), guards=tuple(guards))
+        _insist(_patiently(partial(store.commit, commit), check))
         done += len(piece)
         on_rows(done)
         time.sleep(TURN_S)
@@ -152,11 +156,11 @@ def pieces_of(pages: Iterable[Sequence[Put]]) -> Iterator[Sequence[Put]]:
             yield page[first:]
 
 
-def _commit(store: Store, commit: Commit, check: Callable[[], object]) -> CommitResult:
-    """Commit, waiting out a store that is catching up with its writes."""
+def _patiently(write: Callable[[], _Result], check: Callable[[], object]) -> _Result:
+    """Write, waiting out a store that is catching up with its writes."""
     while True:
         try:
-            return store.commit(commit)
+            return write()
         except PrefixdbError as failure:
             if failure.reason not in _RETRIED:
                 raise
