@@ -29,9 +29,10 @@ from prefixdb.limits import MIB
 from prefixdb.records import decode_value, encode_value
 from prefixdb.store import open_store
 from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, sync_directory
+from prefixdb.store.losses import Found
 from prefixdb.store.opening import CREATION_KEY
 from prefixdb.store.plain import is_open_elsewhere, sync_tree
-from prefixdb.store.salvage import Found, Salvage, readable_state
+from prefixdb.store.salvage import Salvage, readable_state
 from prefixdb.store.salvage_view import write_store
 
 VERSIONS_SKIPPED = 1_000_000_000

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefixdb.keycodec import namespace_of
-from prefixdb.store.salvage import Losses, LostTable, Stretch
+from prefixdb.store.losses import Losses, LostTable, Stretch
 
 
 @dataclass(slots=True)
