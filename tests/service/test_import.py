@@ -39,7 +39,7 @@ from tests.support.importing import (
 )
 from tests.support.server import Caller, RunningServer, eventually, running
 
-BEHIND_FOOTER = ("chain: one behind the footer", "chain: two archives in one")
+BEHIND_FOOTER = ("chain: one behind the footer", "chain: two archives in one", "chain: bytes behind the footer")
 """Kinds of hostile archives whose fault stands where the server does not read any more."""
 
 LARGE = 25_000
