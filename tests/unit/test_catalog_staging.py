@@ -101,13 +101,17 @@ def test_names_and_numbers_are_promised_until_the_end(registry: Registry) -> Non
         assert reason_of(refused) is Reason.NAMESPACE_EXISTS
     staging.abandon(first, "why")
     second = staging.reserve("acme", 7)
-    staging.abandon(first, "why")
-    assert staging.is_building(7), "an ended reservation must not end the next one of its number"
     with pytest.raises(ValueError, match="ended"):
         staging.stage(first, by="me", reason="")
-    staging.abandon(second, "why")
-    assert registry.get(7) is None
-    registry.create("acme", namespace_id=7)
+    staged = staging.stage(second, by="me", reason="")
+    staging.abandon(first, "why")
+    registry._directory.release(first)
+    assert staging.is_building(7), "an ended reservation must not end the next one of its number"
+    assert staging.finish(second, staged).state is S.ACTIVE
+    third = staging.reserve("more", 8)
+    staging.abandon(third, "why")
+    assert registry.get(8) is None
+    registry.create("more", namespace_id=8)
 
 
 def test_what_is_given_up_is_due_and_its_guard_fails(registry: Registry, store: MemoryStore, clock: HeldClock) -> None:
@@ -203,6 +207,7 @@ def test_a_ban_without_incarnation_is_damage_unless_it_is_staged(
     registry.ban(record.id, by="me")
     ban = registry.ban_of(record.id)
     store.commit(Commit((Put(schema.ban_key(record.id), schema.encode_ban(ban, creating=True)),)))
+    assert reason_of(schema.decode_ban, record.id, store.get(schema.ban_key(record.id))) is Reason.CORRUPTION
     assert reason_of(Registry, store, clock) is Reason.CORRUPTION
 
 
@@ -260,6 +265,42 @@ def test_whatever_ends_a_building_leaves_a_due_ban(registry: Registry, store: Me
         assert not registry.staging.is_building(7)
         reclaim_by_hand(registry, store, clock, 7)
     build(store, registry, source, lambda _: None)
+
+
+def test_what_slips_between_a_look_and_a_write_meets_the_guard(registry: Registry, store: MemoryStore) -> None:
+    source = registry.create("source")
+    fill(store, source.id, 10)
+
+    def ban_unseen(builder: Builder) -> None:
+        registry.ban(7, by="root@0", reason="no")
+        builder.check = lambda: None  # type: ignore[method-assign]
+
+    assert reason_of(build, store, registry, source, ban_unseen) is Reason.NAMESPACE_STATE
+    assert rows_of(store, 7) == []
+
+
+def test_what_rows_were_read_from_is_closed_before_anybody_could_think_it_is_over(
+    registry: Registry, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = registry.create("source")
+    fill(store, source.id, 10)
+    seen: list[str] = []
+    for name in ("close", "finish", "abandon"):
+        owner: Any = CloneContent if name == "close" else type(registry.staging)
+        honest = getattr(owner, name)
+
+        def noted(*arguments: Any, _honest: Any = honest, _name: str = name, **more: Any) -> Any:
+            seen.append(_name)
+            return _honest(*arguments, **more)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    def fail(builder: Builder) -> None:
+        monkeypatch.setattr(CloneContent, "pages", lambda _: iter([[Put(data_key(8, 0, b"k"), b"v")]]))
+
+    with pytest.raises(ValueError, match="outside"):
+        build(store, registry, source, fail)
+    assert seen == ["close", "abandon"]
 
 
 def test_rows_are_placed_under_their_guards_in_order_and_inside(registry: Registry, store: MemoryStore) -> None:
