@@ -47,6 +47,7 @@ class CloneContent:
         self._cursor = store.open_cursor(data if incoming is None else namespace_span(source_id))
 
     def records(self) -> Iterator[Sequence[Put]]:
+        """Yield the records of groups and members, when they are wanted, in pages."""
         if self._incoming is None:
             return
         while not self._ahead and (rows := self._fetch()):
@@ -57,6 +58,7 @@ class CloneContent:
             yield puts
 
     def pages(self) -> Iterator[Sequence[Put]]:
+        """Yield the rows in pages, in order."""
         rows = self._ahead or self._fetch()
         self._ahead = []
         source, target, cut = self._source_head, self._target_head, len(self._source_head)
@@ -70,6 +72,7 @@ class CloneContent:
             rows = self._fetch()
 
     def close(self) -> None:
+        """Release what was opened; harmless when called again."""
         self._cursor.close()
 
     def _fetch(self) -> list[Row]:

@@ -115,6 +115,7 @@ class RestoreContent:
         self._version_of: Callable[[int], int] | None = None
 
     def records(self) -> Iterator[Sequence[Put]]:
+        """Yield the records of groups and members, when they are wanted, in pages."""
         # Before anything else is written: an ingest takes only versions that are older than itself.
         self._version_of = self._versions()
         self._frames = self._spool.contents()
@@ -127,6 +128,7 @@ class RestoreContent:
                 self._progress.groups, self._progress.members = self._incoming.groups, self._incoming.members
 
     def pages(self) -> Iterator[Sequence[Put]]:
+        """Yield the rows in pages, in order."""
         version_of = self._version_of
         for content in self._frames:
             if not isinstance(content, Rows):
@@ -142,6 +144,7 @@ class RestoreContent:
             yield puts
 
     def close(self) -> None:
+        """Release what was opened; harmless when called again."""
         self._spool.close(delete=True)
 
     def _versions(self) -> Callable[[int], int] | None:

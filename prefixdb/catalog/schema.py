@@ -32,9 +32,9 @@
     the member's own       0x24 LOGIN           member ascii, 0x00,      refresh_jti, into: [id, incarnation],
                                                 family ascii             created_at_ms, expires_at_ms
     the namespace's own    0x25 IMPORT          subject's digest 16,     phase, on_conflict, keep_order, counts, frames,
-                                                upload 16, [attempt 8]   digest, rows, row_bytes, first, last, way, blocks,
-                                                                         attempt, position, inserted, replaced, skipped,
-                                                                         expired, reason
+                                                upload 16, [attempt 8]   digest, rows, row_bytes, first, last, way,
+                                                                         blocks, attempt, position, inserted, replaced,
+                                                                         skipped, expired, reason
 
 Tag 0x00 is the store's, 0x26 and up are free. The keys and codecs of MEMBER, GRANT and LOGIN are in ``member_records``,
 those of IMPORT in ``backup.import_record``, those of all others here. The row that creates a namespace omits

@@ -37,6 +37,7 @@ from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 from prefixdb.limits import NAMESPACE_ID_MAX, TRANSFER_PATIENCE_MS_MAX
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, Wire, parse
+from prefixdb.service.import_jobs import FOLDER
 from prefixdb.service.messages import describe, find_namespace, known, namespace_message
 from prefixdb.service.streams import OpenStreams
 from prefixdb.service.workers import Workers
@@ -52,10 +53,8 @@ RETRY_MS = 5_000
 TOLD_S = 0.25
 """Pause between two messages about how far it is, and the longest time until a client hears that it was cut."""
 
-SPOOL_FOLDER = "imports"
-"""Folder of the data directory for archives on their way in."""
-
 _SPOOL_NAME = "restore-{}.spool"
+"""Not the name of an upload, so whoever resumes imports at the next start removes what a killed server left."""
 
 _POOL = 0
 _Result = TypeVar("_Result")
@@ -81,7 +80,7 @@ class Staging:
         grants: tell who is kept out of what.
         administration: the audit around acts; finishes what was begun.
         streams: where a source is held while it is read.
-        data_dir: of the server. Archives that an earlier process left there are removed.
+        data_dir: of the server.
     """
 
     def __init__(
@@ -101,11 +100,9 @@ class Staging:
         self._grants = grants
         self._administration = administration
         self._streams = streams
-        self._spools = data_dir / SPOOL_FOLDER
+        self._spools = data_dir / FOLDER
         self._workers = Workers(2 * BUILDING_MAX, "staging")
         self._building = 0
-        for left in self._spools.glob(_SPOOL_NAME.format("*")):
-            left.unlink()
 
     def close(self) -> None:
         """Take no more work."""
