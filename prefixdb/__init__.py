@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from prefixdb import errors
 from prefixdb.errors import PrefixdbError
+from prefixdb.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from prefixdb.client.aio import AsyncDatabase, connect_async
     from prefixdb.client.options import ClientOptions, TlsOptions
     from prefixdb.client.sync import Database, connect
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncDatabase",

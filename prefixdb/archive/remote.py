@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from prefixdb.archive.manifest import invalid
 from prefixdb.archive.places import Lease, Writer, occupied
+from prefixdb.clock import SystemClock
 from prefixdb.errors import PrefixdbError, bad_field
 from prefixdb.limits import KIB
 
@@ -287,7 +288,7 @@ class _RemoteLease:
         self.release()
 
     def _write(self) -> None:
-        content = {"host": _host(), "pid": os.getpid(), "renewed_at_ms": time.time_ns() // 1_000_000}
+        content = {"host": _host(), "pid": os.getpid(), "renewed_at_ms": SystemClock().now_ms()}
         self._place.put(self._path, json.dumps(content).encode("ascii") + b"\n")
         self._renewed_s = time.monotonic()
 
@@ -303,7 +304,7 @@ def _holder(data: bytes | None) -> str | None:
         return " (a lock that cannot be read)"
     if host == _host() and not _alive(pid):
         return None
-    age_s = time.time() - renewed_at_ms / 1000
+    age_s = (SystemClock().now_ms() - renewed_at_ms) / 1000
     if age_s > STALE_S:
         return None
     return f" (process {pid} of {host.partition('/')[0][:80]!r})"

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from prefixdb import __version__
 from prefixdb.archive import (
     ArchiveRow,
     ArchiveWriter,
@@ -45,6 +44,7 @@ from prefixdb.keycodec import (
 )
 from prefixdb.limits import ARCHIVE_FRAME_BYTES_MAX, ARCHIVE_FRAME_ROWS_MAX
 from prefixdb.store.base import Cursor, Row, Store
+from prefixdb.version import VERSION
 
 ROW_HEAD_BYTES = 32
 """Most that a frame needs for a row beside its key and payload; the cursor counts a longer key."""
@@ -198,7 +198,7 @@ def _header(wanted: Wanted, now_ms: int, last_version: int) -> Header:
         kind="namespace" if wanted.database is None else "export",
         codec=wanted.codec,
         created_at_ms=now_ms,
-        server=f"prefixdb {__version__}",
+        server=f"prefixdb {VERSION}",
         namespace_id=record.id,
         namespace=record.name,
         incarnation=record.incarnation,

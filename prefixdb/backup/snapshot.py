@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from prefixdb import __version__
 from prefixdb.archive.bans import BANS_NAME, encode_bans
 from prefixdb.archive.manifest import FILE_PATH
 from prefixdb.backup.bans import banned_issues
@@ -30,6 +29,7 @@ from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.limits import BACKUP_FILES_MAX, MIB
 from prefixdb.store.base import Snapshot, Store
+from prefixdb.version import VERSION
 
 _BLOCK_BYTES = 1 * MIB
 
@@ -135,7 +135,7 @@ class StoreBackup:
         status = self._store.status()
         return Facts(
             taken_at_ms=taken_at_ms,
-            server_version=__version__,
+            server_version=VERSION,
             store=status.name,
             engine=status.engine,
             last_version=self._snapshot.last_version,

@@ -26,7 +26,7 @@ from prefixdb.client.backup_files import (
 from prefixdb.client.methods import backoff_s
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.connection import Connection, Exchange
-from prefixdb.errors import FailedPreconditionError, PrefixdbError, Reason, UnauthenticatedError, UnavailableError
+from prefixdb.errors import FailedPreconditionError, Reason, UnauthenticatedError, UnavailableError
 from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
 from prefixdb.v1 import transfer_pb2
 
@@ -118,21 +118,18 @@ class Backups:
                 attempt += 1
                 if attempt > 1 and not taking.files_new:
                     raise
-                if not self._may_go_on(failure, exchange.token, taking.files_new > 0):
+                if isinstance(failure, UnauthenticatedError):
+                    if not self._connection.renew(exchange.token):
+                        raise
+                elif taking.files_new:
+                    wire.sleep(backoff_s(5, failure))
+                else:
                     raise
                 busy_until_s = time.monotonic() + BUSY_S_MAX
             finally:
                 exchange.cancel()
             files_new += taking.files_new
             bytes_new += taking.bytes_new
-
-    def _may_go_on(self, failure: PrefixdbError, token: str | None, stored: bool) -> bool:
-        """Prepare another try; False when none makes sense."""
-        if isinstance(failure, UnauthenticatedError):
-            return self._connection.renew(token)
-        if stored:
-            wire.sleep(backoff_s(5, failure))
-        return stored
 
 
 class Taking:
@@ -203,7 +200,9 @@ class Taking:
                 self.files_new = storing.files_done
                 self.bytes_new = received
                 self._tell(BackupProgress("storing", received, total))
-                _wait(self._pace.wait_s(len(message.chunk.data)))
+                wait_s = self._pace.wait_s(len(message.chunk.data))
+                if wait_s > 0:  # The rate is bounded by reading slowly.
+                    wire.sleep(wait_s)
             storing.check_done()
         finally:
             wire.in_thread(storing.abort)
@@ -221,11 +220,6 @@ def _next(
     if message is None:
         raise broken("it ended before its list of files")
     return message
-
-
-def _wait(wait_s: float) -> None:
-    if wait_s > 0:
-        wire.sleep(wait_s)
 
 
 def _hold(repository: Repository) -> Lease:
