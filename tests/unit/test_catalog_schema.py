@@ -226,7 +226,7 @@ def test_a_record_with_a_missing_or_mistyped_field_is_damage(what, decode, field
 
 BAD_ENTRIES = [
     ("member", "privileges", [0]),
-    ("member", "privileges", [4]),
+    ("member", "privileges", [5]),
     ("member", "privileges", ["1"]),
     ("member", "privileges", [True]),
     ("member", "groups", ["a", None]),
