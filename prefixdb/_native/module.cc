@@ -15,101 +15,18 @@
 #include <vector>
 
 #include "completion_queue.h"
-#include "key_codec.h"
+#include "python_codecs.h"
+#include "python_cursor.h"
+#include "python_table_writer.h"
 #include "python_types.h"
 #include "read_habit.h"
 #include "store.h"
-#include "value_codec.h"
 
 namespace py = pybind11;
 
 namespace prefixdb::python {
 
 namespace {
-
-// Calls `work` without the interpreter's lock and raises what came of it.
-template <typename Work>
-void Run(Work work) {
-  Outcome outcome;
-  {
-    const Unlocked unlocked;
-    outcome = work();
-  }
-  ThrowUnlessOk(outcome);
-}
-
-std::string Text(py::handle bytes) { return std::string(BytesOf(bytes)); }
-
-class PyCursor {
- public:
-  explicit PyCursor(std::shared_ptr<Cursor> cursor) : cursor_(std::move(cursor)) {}
-  ~PyCursor() {
-    const Unlocked unlocked;
-    cursor_.reset();
-  }
-  PyCursor(const PyCursor&) = delete;
-  PyCursor& operator=(const PyCursor&) = delete;
-
-  py::list Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms) {
-    if (max_rows < 1) throw py::value_error("max_rows must be at least 1");
-    RowBlock block;
-    Run([&] { return cursor_->Fetch(max_rows, max_bytes, now_ms, &block); });
-    return MakeRows(block);
-  }
-
-  uint64_t Count(uint64_t max_rows, uint64_t now_ms) {
-    uint64_t counted = 0;
-    Run([&] { return cursor_->Count(max_rows, now_ms, &counted); });
-    return counted;
-  }
-
-  void Close() {
-    const Unlocked unlocked;
-    cursor_->Close();
-  }
-
- private:
-  std::shared_ptr<Cursor> cursor_;
-};
-
-class PyTableWriter {
- public:
-  explicit PyTableWriter(std::unique_ptr<TableWriter> writer) : writer_(std::move(writer)) {}
-
-  void Add(const py::sequence& rows, uint64_t version) {
-    struct Row {
-      std::string_view key, payload;
-      uint64_t version, expires_at_ms;
-    };
-    const py::tuple held(rows);
-    std::vector<py::tuple> kept;  // Keeps the bytes alive while the lock is released.
-    std::vector<Row> wanted;
-    for (const py::handle each : held) {
-      kept.emplace_back(py::reinterpret_borrow<py::object>(each));
-      const py::tuple& row = kept.back();
-      if (row.size() != 4) throw py::value_error("a row is (key, payload, expires_at_ms, version)");
-      const uint64_t own = VersionOf(row[3]);
-      if (own >= version) throw py::value_error("a version of no earlier commit");
-      wanted.push_back({BytesOf(row[0]), BytesOf(row[1]), own != 0 ? own : version, row[2].cast<uint64_t>()});
-    }
-    Run([&]() -> Outcome {
-      for (const Row& row : wanted) {
-        Outcome outcome = writer_->Add(row.key, row.payload, row.version, row.expires_at_ms);
-        if (!outcome.ok()) return outcome;
-      }
-      return {};
-    });
-  }
-
-  uint64_t Finish() {
-    uint64_t bytes = 0;
-    Run([&] { return writer_->Finish(&bytes); });
-    return bytes;
-  }
-
- private:
-  std::unique_ptr<TableWriter> writer_;
-};
 
 class Engine {
  public:
@@ -288,51 +205,6 @@ py::object Engine::Ingest(const std::vector<std::string>& paths, py::handle begi
   return result ? MakeResult(*result) : py::none();
 }
 
-py::tuple AsSpan(const std::optional<KeySpan>& span) {
-  if (!span) throw py::value_error("an argument is out of range");
-  return py::make_tuple(AsBytes(span->first), AsBytes(span->second));
-}
-
-py::bytes AsKey(const std::optional<std::string>& key) {
-  if (!key) throw py::value_error("an argument is out of range");
-  return AsBytes(*key);
-}
-
-void AddCodecs(py::module_& module) {
-  module.def("data_key", [](uint64_t namespace_id, int64_t database, py::handle user_key) {
-    if (database < 0 || database > UINT16_MAX) throw py::value_error("an argument is out of range");
-    return AsKey(EncodeDataKey(namespace_id, static_cast<uint16_t>(database), BytesOf(user_key)));
-  });
-  module.def("system_key", [](uint64_t namespace_id, int64_t tag, py::handle record_key) {
-    if (tag < 0 || tag > UINT8_MAX) throw py::value_error("an argument is out of range");
-    return AsKey(EncodeSystemKey(namespace_id, static_cast<uint8_t>(tag), BytesOf(record_key)));
-  });
-  module.def("namespace_span", [](uint64_t namespace_id) { return AsSpan(NamespaceSpan(namespace_id)); });
-  module.def("prefix_span", [](uint64_t namespace_id, int64_t database, py::handle prefix) {
-    if (database < 0 || database > UINT16_MAX) throw py::value_error("an argument is out of range");
-    return AsSpan(PrefixSpan(namespace_id, static_cast<uint16_t>(database), BytesOf(prefix)));
-  });
-  module.def("range_span", [](uint64_t namespace_id, int64_t database, py::handle start, py::handle end) {
-    if (database < 0 || database > UINT16_MAX) throw py::value_error("an argument is out of range");
-    return AsSpan(RangeSpan(namespace_id, static_cast<uint16_t>(database), BytesOf(start), BytesOf(end)));
-  });
-  module.def("split_data_key", [](py::handle row_key) {
-    const auto key = SplitDataKey(BytesOf(row_key));
-    if (!key) throw py::value_error("not a data row key");
-    return py::make_tuple(key->namespace_id, key->database, AsBytes(key->user_key));
-  });
-  module.def("encode_value", [](py::handle payload, uint64_t version, uint64_t expires_at_ms) {
-    std::string stored;
-    EncodeValue(BytesOf(payload), version, expires_at_ms, &stored);
-    return AsBytes(stored);
-  });
-  module.def("decode_value", [](py::handle stored) {
-    const auto value = DecodeValue(BytesOf(stored));
-    if (!value) ThrowUnlessOk(Outcome::DamagedRow());
-    return py::make_tuple(AsBytes(value->payload), value->version, value->expires_at_ms);
-  });
-}
-
 std::unique_ptr<Engine> OpenEngine(const py::object& path, bool create, bool read_only, bool sync, uint64_t cache_bytes,
                                    uint64_t write_buffer_bytes, int max_open_files,
                                    uint64_t compaction_bytes_per_second, uint64_t range_deletes_max) {
@@ -488,12 +360,7 @@ PYBIND11_MODULE(module, module) {
   AddExceptions(module);
   module.def("set_types", &SetTypes);
   AddCodecs(module);
-  py::class_<PyCursor>(module, "Cursor", py::is_final())
-      .def("fetch", &PyCursor::Fetch)
-      .def("count", &PyCursor::Count)
-      .def("close", &PyCursor::Close);
-  py::class_<PyTableWriter>(module, "TableWriter", py::is_final())
-      .def("add", &PyTableWriter::Add)
-      .def("finish", &PyTableWriter::Finish);
+  AddCursor(module);
+  AddTableWriter(module);
   AddEngine(module);
 }

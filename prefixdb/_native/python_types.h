@@ -1,4 +1,5 @@
-// Between Python's objects and the store's: rows, commits and errors. With module.cc the only files that know Python.
+// Between Python's objects and the store's: rows, commits and errors. With the other python_* files and module.cc the
+// only one that knows Python.
 //
 // Everything here needs the interpreter's lock. Rows are made field by field into the named tuples of
 // prefixdb/store/base.py, without a call into Python per row.
@@ -69,8 +70,21 @@ class Locked {
   Unlocked* const unlocked_;
 };
 
+// Calls `work` without the interpreter's lock and raises what came of it.
+template <typename Work>
+void Run(Work work) {
+  Outcome outcome;
+  {
+    const Unlocked unlocked;
+    outcome = work();
+  }
+  ThrowUnlessOk(outcome);
+}
+
 // The bytes of a bytes object, borrowed. Raises TypeError for anything else.
 std::string_view BytesOf(pybind11::handle object);
+// The same as a copy.
+inline std::string Text(pybind11::handle bytes) { return std::string(BytesOf(bytes)); }
 // The version of a row. Raises ValueError for a number no commit can have.
 uint64_t VersionOf(pybind11::handle number);
 pybind11::bytes AsBytes(std::string_view bytes);
