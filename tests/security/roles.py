@@ -45,7 +45,8 @@ class Role:
 
     where: the namespace its token is for.
     powers: letters. a: guardian of acme. z: guardian of namespace 0 by a service token, which is less than a cluster's.
-        c: cluster guardian. e, s, u: privileges namespaces.edit, namespaces.use, audit. l: logged in with a password.
+        c: cluster guardian. e, s, u, b: privileges namespaces.edit, namespaces.use, audit, backup. l: logged in with a
+        password.
     rows: place to rights: r read, w write and delete, d delete alone, because the namespace is read-only.
     reach: namespaces an Exchange gives a token for.
     sees: what ListNamespaces shows.
@@ -60,6 +61,12 @@ class Role:
     sees: tuple[str, ...] = ("acme",)
     groups: tuple[str, ...] = ()
     refused: Reason | None = None
+
+    @property
+    def letters(self) -> set[str]:
+        """The powers, and what follows from rows: r reads all of its namespace; m and h when that is acme or 0."""
+        all_rows = all("r" in (self.rows or {}).get(place, "") for place in PLACES)
+        return set(self.powers) | ({"r", {"acme": "m", "zero": "h"}.get(self.where, "r")} if all_rows else set())
 
     def has(self, right: str, place: str) -> bool:
         """True when it may read (r), write (w) or delete (d) at a place, or anywhere."""
@@ -109,6 +116,7 @@ GOOD = (
     Role("namespaces.use", "zero", powers="ls", reach="zero acme", sees=BOTH),
     Role("namespaces.edit", "zero", powers="le", reach="zero", sees=ALL),
     Role("audit", "zero", powers="lu", reach="zero", sees=HOME),
+    Role("backup", "zero", powers="lb", reach="zero", sees=HOME),
     Role("guardian of 0 by token", "zero", powers="z", sees=HOME),
     Role("cluster guardian", "zero", powers="cl", rows=RW, reach="zero", sees=ALL, groups=("guardians",)),
     Role("cluster guardian by token", "zero", powers="c", rows=RW, sees=ALL, groups=("guardians",)),
@@ -283,6 +291,20 @@ Maintenance/Compact          @ acme                    c
 Maintenance/Compact          @ umbra                   c
 Maintenance/Compact          @ unknown                 c!NAMESPACE_NOT_FOUND
 Maintenance/ReadAudit        newest                    cu
+Transfer/Backup              everything                cb
+Transfer/ListBans            all                       cb
+Transfer/Export              absent                    racb
+Transfer/Export              absent, members           acb
+Transfer/Export              @ acme                    macb
+Transfer/Export              @ umbra                   cb
+Transfer/Export              @ zero                    hcb
+Transfer/Export              @ unknown                 cb!NAMESPACE_NOT_FOUND
+Transfer/RestoreNamespace    new name                  ce
+Transfer/RestoreNamespace    taken name                ce!NAMESPACE_EXISTS
+Transfer/CloneNamespace      @ acme                    ce
+Transfer/CloneNamespace      @ umbra                   ce
+Transfer/CloneNamespace      @ zero                    c
+Transfer/CloneNamespace      @ unknown                 ce!NAMESPACE_NOT_FOUND
 """
 """Method, target, who: letters of power that are let through, with a reason those whose answer is another refusal,
 which only they may know. ``*`` is whoever has a good token. A target with @ is named by its number and by its name."""
@@ -308,7 +330,7 @@ class Line:
         if role.refused is not None:
             return role.refused
         for letters, reason in self.who:
-            if letters == "*" or set(letters) & set(role.powers):
+            if letters == "*" or set(letters) & role.letters:
                 return reason
         return Reason.NOT_PERMITTED
 

@@ -12,6 +12,7 @@ from tests.security.roles_stage import PASSWORD, Stage
 Caller = Callable[[Stage], Awaitable[str | None]]
 
 USE, EDIT, AUDIT = auth.PRIVILEGE_NAMESPACES_USE, auth.PRIVILEGE_NAMESPACES_EDIT, auth.PRIVILEGE_AUDIT
+BACKUP = auth.PRIVILEGE_BACKUP
 
 
 def named(role: str) -> str:
@@ -239,10 +240,11 @@ CALLERS: dict[str, Caller] = {
     "guest with a prefix": guest("guest with a prefix", "acme", "acme", "inner"),
     "guest of a group that is not there": guest("guest of a group that is not there", "acme", "acme", "nobody-here"),
     "guest who guards the cluster at home": guardian_away,
-    "guest by wildcard": guest("guest by wildcard", "acme", "all", "readers", privileges=(USE, EDIT, AUDIT)),
+    "guest by wildcard": guest("guest by wildcard", "acme", "all", "readers", privileges=(USE, EDIT, AUDIT, BACKUP)),
     "member of 0": member("member of 0", "zero", "readers"),
     "namespaces.use": user_of_namespaces,
     "namespaces.edit": member("namespaces.edit", "zero", privileges=(EDIT,)),
+    "backup": member("backup", "zero", privileges=(BACKUP,)),
     "audit": member("audit", "zero", privileges=(AUDIT,)),
     "guardian of 0 by token": service("zero", guardian=Guardian.NAMESPACE),
     "cluster guardian": member("cluster guardian", "zero", "guardians"),

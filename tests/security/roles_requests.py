@@ -6,19 +6,22 @@ the others use, so that the damage would show.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from prefixdb.archive import ArchiveWriter, Header
 from prefixdb.errors import Reason
 from prefixdb.v1 import auth_pb2 as auth
 from prefixdb.v1 import key_value_pb2 as kv
 from prefixdb.v1 import maintenance_pb2 as upkeep
 from prefixdb.v1 import members_pb2 as people
 from prefixdb.v1 import namespaces_pb2 as spaces
+from prefixdb.v1 import transfer_pb2 as moving
 from tests.security.roles import KEYS, RANGES, Line, Role
 from tests.security.roles_stage import OTHER_GROUP, OTHER_MEMBER, PASSWORD, Stage
 
@@ -118,6 +121,28 @@ def row_calls() -> Iterator[RowCall]:
     yield RowCall("KeyValue/Put", "in no place", kv.PutRequest(), may_write, answer=Reason.KEY_EMPTY)
     yield RowCall("KeyValue/Write", "nothing if in", _write(only_if="in"), ((("r", "in"),),))
     yield from _pipelines()
+    for places in (("in",), ("out",), ("edge",), ("db1",), ("in", "out"), ("in", "db1")):
+        needs = tuple(("w", place) for place in places)
+        yield RowCall("Transfer/Import", " and ".join(places), _import(*places), (needs,))
+
+
+def _import(*places: str) -> Callable[[], list[Any]]:
+    """Return what makes the messages of an import of one row at each place; every upload has an id of its own."""
+
+    def messages() -> list[Any]:
+        begin = moving.ImportBegin(upload=secrets.token_hex(16), on_conflict=moving.CONFLICT_POLICY_OVERWRITE)
+        frames = archive([KEYS[place] for place in places])
+        return [moving.ImportRequest(begin=begin), *(moving.ImportRequest(frame=frame) for frame in frames)]
+
+    return messages
+
+
+def archive(places: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    """Return the frames of an archive with a row at each place; they ascend."""
+    writer = ArchiveWriter(Header(kind="namespace", codec="none", sorted=True, namespace="somewhere", last_version=1))
+    frames = [writer.header()]
+    frames += [writer.rows(database, [(key, b"new", 1, 0)]) for database, key in sorted(places)]
+    return [*frames, writer.footer()]
 
 
 def _single_row_calls(place: str) -> Iterator[RowCall]:
@@ -303,6 +328,27 @@ class Asking:
 
     def maintenance_ReadAudit(self) -> Any:
         return upkeep.ReadAuditRequest(newest=1)
+
+    def transfer_Backup(self) -> Any:
+        return [
+            moving.BackupRequest(begin=moving.BackupBegin()),
+            moving.BackupRequest(wanted=moving.BackupWanted(files=[0])),
+        ]
+
+    def transfer_ListBans(self) -> Any:
+        return moving.ListBansRequest()
+
+    def transfer_Export(self) -> Any:
+        return moving.ExportRequest(namespace=self.ref(), members=self.what.endswith("members"))
+
+    def transfer_RestoreNamespace(self) -> Any:
+        name = "umbra" if self.what == "taken name" else self.stage.fresh("restored")
+        begin = moving.RestoreNamespaceBegin(name=name, members=True)
+        frames = (moving.RestoreNamespaceRequest(frame=frame) for frame in archive([KEYS["in"]]))
+        return [moving.RestoreNamespaceRequest(begin=begin), *frames]
+
+    def transfer_CloneNamespace(self) -> Any:
+        return moving.CloneNamespaceRequest(source=self.ref(), name=self.stage.fresh("clone"), members=True)
 
     # --- members: ``own`` is what the caller's own namespace has, and the refused are aimed at what acme has ----------
 

@@ -6,6 +6,7 @@ behind the server's back, where only their existence matters.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -77,19 +78,32 @@ async def ask(channel: grpc.aio.Channel, name: str, request: Any, token: str | N
     decode = message_factory.GetMessageClass(method.output_type).FromString
     call = getattr(channel, kind)(f"/{method.containing_service.full_name}/{method.name}", response_deserializer=decode)
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-    body = request.SerializeToString()
+    requests = request() if callable(request) else request
+    bodies = [each.SerializeToString() for each in (requests if isinstance(requests, list) else [requests])]
     received: list[Any] = []
     try:
         if kind == "unary_unary":
-            received.append(await call(body, metadata=metadata, timeout=20))
+            received.append(await call(bodies[0], metadata=metadata, timeout=20))
         else:
-            async for message in call(iter([body]) if method.client_streaming else body, metadata=metadata, timeout=20):
+            answered = asyncio.Event()
+            sent = _one_by_one(bodies, answered) if method.client_streaming else bodies[0]
+            async for message in call(sent, metadata=metadata, timeout=20):
                 received.append(message)
+                answered.set()
     except grpc.aio.AioRpcError as failure:
         details = dict(failure.trailing_metadata() or ()).get(DETAILS_KEY, b"")
         reason = from_status(failure.code().value[0], failure.details() or "", details or None).reason
         return Reply(reason, tuple(received), (failure.code().name, failure.details(), details))
     return Reply(None, tuple(received), ())
+
+
+async def _one_by_one(bodies: list[bytes], answered: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield the first message, and the others once there was an answer: a client that is writing when its call is
+    refused does not hear why (grpcio invents an INTERNAL)."""
+    yield bodies[0]
+    for body in bodies[1:]:
+        await answered.wait()
+        yield body
 
 
 class Picture:
