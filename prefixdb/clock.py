@@ -13,6 +13,17 @@ class Clock(Protocol):
         """Return the current time in milliseconds; never less than an earlier answer."""
 
 
+class Moment:
+    """A clock that has stopped, for what is to be judged at one moment."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """Return the moment."""
+        return self._now_ms
+
+
 class SystemClock:
     """The machine's clock, held still while it is set back.
 

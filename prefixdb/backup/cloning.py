@@ -44,7 +44,7 @@ class CloneContent:
         self._ahead: list[Row] = []
         data = family_span(source_id, FAMILY_DATA)
         progress.rows_estimate = store.span_size(data).rows
-        self._cursor = store.open_cursor(data if incoming is None else namespace_span(source_id))
+        self._cursor = store.open_cursor(data if incoming is None else namespace_span(source_id), one_instant=True)
 
     def records(self) -> Iterator[Sequence[Put]]:
         """Yield the records of groups and members, when they are wanted, in pages."""

@@ -103,7 +103,7 @@ class Exporter:
         span = wanted.rows_span
         if wanted.members:
             span = Span(system_key(wanted.record.id, Tag.GROUP), span.end)
-        self._cursor: Cursor = store.open_cursor(span)
+        self._cursor: Cursor = store.open_cursor(span, one_instant=True)
         self._store = store
         self._wanted = wanted
         self._made_at_ms = clock.now_ms()

@@ -33,8 +33,9 @@ from prefixdb.backup.import_record import (
     encode_import,
     marker_key,
 )
-from prefixdb.backup.placing import TURN_S, pieces_of
+from prefixdb.backup.placing import TURN_S, patiently, pieces_of
 from prefixdb.backup.ranks import Ranks, ranks_of
+from prefixdb.backup.repeats import Different
 from prefixdb.backup.spool import contents_of
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
@@ -164,16 +165,19 @@ class Importer:
             AlreadyExistsError: IMPORT_CONFLICT with FAIL.
         """
         self.progress = Progress()
-        conflicts = 0
-        for batch in batches_of(self._pages(), self._clock, self._target.namespace_id):
-            self._ledger.pause(TURN_S)
-            there = existing_keys(self._store, batch, record)
-            conflicts += len(there)
-            record = counted_after(record, batch, applicable(batch, there, record.on_conflict), there)
-            self.progress.rows_done = record.position
-        if record.on_conflict is OnConflict.FAIL and conflicts:
-            raise conflict(conflicts)
-        return record
+        folder = self._path.parent
+        with Different(folder) as taken, Different(folder) as new:
+            for batch in batches_of(self._pages(), self._clock, self._target.namespace_id):
+                self._ledger.pause(TURN_S)
+                there = existing_keys(self._store, batch, record)
+                record = counted_after(record, batch, applicable(batch, there, record.on_conflict), there)
+                self.progress.rows_done = record.position
+                taken.add(there)
+                if not record.first:  # Unsorted, so a key may come again in a later batch.
+                    new.add(put.key for put in batch.puts if put.key not in there)
+            if record.on_conflict is OnConflict.FAIL and taken.added:
+                raise conflict(taken.count())
+            return counted_again(record, new.repeated)
 
     def _versions(self) -> Iterator[Sequence[int]]:
         for rows in self._pages():
@@ -235,8 +239,8 @@ class Importer:
                 done = counted_after(done, batch, page, frozenset())
                 self.progress.rows_done = done.position
             self._ledger.pause()
-            done = replace(done, phase=ImportPhase.DONE)
-            result = ingest.finish(self._ledger.guards(record), marker=Put(marker, encode_import(done)))
+            put = Put(marker, encode_import(replace(done, phase=ImportPhase.DONE)))
+            result = patiently(lambda: ingest.finish(self._ledger.guards(record), marker=put), self._ledger.pause)
         finally:
             ingest.abort()
         if result is None:
@@ -320,6 +324,17 @@ class Importer:
         for content in contents_of(self._path):
             if isinstance(content, Rows):
                 yield content
+
+
+def counted_again(record: ImportRecord, rows: int) -> ImportRecord:
+    """Return the record when so many rows that were counted as new will meet one of the same archive."""
+    overwrites = record.on_conflict is OnConflict.OVERWRITE
+    return replace(
+        record,
+        inserted=record.inserted - rows,
+        replaced=record.replaced + (rows if overwrites else 0),
+        skipped=record.skipped + (0 if overwrites else rows),
+    )
 
 
 def is_atomic(record: ImportRecord) -> bool:

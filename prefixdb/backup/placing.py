@@ -98,7 +98,7 @@ def place_files(
 
     Nothing is there before all of it is: after any failure, a crash too, the span is as it was. See ``place_rows``.
     """
-    ingest = _patiently(partial(store.open_ingest, span), check)
+    ingest = patiently(partial(store.open_ingest, span), check)
     if ingest is None:
         return None
     done = 0
@@ -110,7 +110,7 @@ def place_files(
             on_rows(done)
             time.sleep(TURN_S)
         check()
-        _insist(ingest.finish(guards))
+        _insist(patiently(partial(ingest.finish, guards), check))
     finally:
         ingest.abort()
     return Placed("files", done)
@@ -135,7 +135,7 @@ def place_batches(
                 raise ValueError("a key outside the span or not above the one before")
             last = put.key
         commit = Commit(tuple(piece), guards=tuple(guards))
-        _insist(_patiently(partial(store.commit, commit), check))
+        _insist(patiently(partial(store.commit, commit), check))
         done += len(piece)
         on_rows(done)
         time.sleep(TURN_S)
@@ -156,8 +156,8 @@ def pieces_of(pages: Iterable[Sequence[Put]]) -> Iterator[Sequence[Put]]:
             yield page[first:]
 
 
-def _patiently(write: Callable[[], _Result], check: Callable[[], object]) -> _Result:
-    """Write, waiting out a store that is catching up with its writes."""
+def patiently(write: Callable[[], _Result], check: Callable[[], object]) -> _Result:
+    """Write, waiting out a store that is catching up with its writes; ``check`` raises to end the waiting."""
     while True:
         try:
             return write()

@@ -21,9 +21,6 @@ from prefixdb.store.reserve import free_bytes
 
 _BUFFER_BYTES = 1 << 20
 
-_FOOTER_HEAD = b"\x94\xa6footer"
-"""How the frame of a footer begins: a list of four, and its kind. There is no other way to write it."""
-
 LOOKED_AT_EVERY = 16 * MIB
 """Bytes between two looks at what is left of the disk; an archive smaller than that always gets in."""
 
@@ -58,7 +55,7 @@ class Spool:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as failure:
-            raise _refusal(failure) from failure
+            raise disk_refusal(failure) from failure
         return cls(path, ArchiveReader(), descriptor)
 
     def add(self, frame: bytes) -> Content:
@@ -81,7 +78,7 @@ class Spool:
             self._failed = failure
             raise
         except OSError as failure:
-            self._failed = _refusal(failure)
+            self._failed = disk_refusal(failure)
             raise self._failed from failure
         if self.bytes // LOOKED_AT_EVERY != (self.bytes + len(frame)) // LOOKED_AT_EVERY:
             self._look()
@@ -116,7 +113,7 @@ class Spool:
             os.fsync(self._file.fileno())
             sync_directory(self.path.parent)
         except OSError as failure:
-            self._failed = _refusal(failure)
+            self._failed = disk_refusal(failure)
             raise self._failed from failure
 
     def contents(self) -> Iterator[Content]:
@@ -124,7 +121,7 @@ class Spool:
         try:
             self._file.flush()
         except OSError as failure:
-            raise _refusal(failure) from failure
+            raise disk_refusal(failure) from failure
         yield from contents_of(self.path)
 
     def close(self, delete: bool = True) -> None:
@@ -152,7 +149,7 @@ def contents_of(path: Path) -> Iterator[Content]:
             for frame in frames_of(file):
                 yield reader.read(frame)
     except OSError as failure:
-        raise _refusal(failure) from failure
+        raise disk_refusal(failure) from failure
     reader.finish()
 
 
@@ -164,11 +161,6 @@ def header_of(contents: Iterator[Content]) -> Header:
     return first
 
 
-def is_footer(frame: bytes) -> bool:
-    """Return whether a frame says that it is a footer, and so the last one."""
-    return frame.startswith(_FOOTER_HEAD)
-
-
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,7 +170,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _refusal(failure: OSError) -> PrefixdbError:
+def disk_refusal(failure: OSError) -> PrefixdbError:
+    """Return what a disk's refusal of a file in the folder of uploads means for whoever sends one."""
     if is_no_space(failure):
         return disk_full()
     return error(Reason.READ_ONLY_STORE, "The server cannot use the file of an archive that is on its way in.")

@@ -107,7 +107,7 @@ class KeyValue:
         stream = call.stream = self._streams.open(call.session.namespace_id, call.refresh)
         try:
             call.refresh()
-            cursor = self.store.open_cursor(span, keys_only=True)
+            cursor = self.store.open_cursor(span, keys_only=True, one_instant=True)
             try:
                 total = 0
                 while True:

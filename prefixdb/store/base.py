@@ -245,6 +245,10 @@ class Ingest(Protocol):
         Returns:
             The result, ``applied`` false when a guard did not hold; None when the span has rows by now. Nothing was
             ingested then.
+
+        Raises:
+            UnavailableError: WRITE_STALL, nothing was tried: call it again with the same marker. After any other
+                failure the ingest is over.
         """
 
     def abort(self) -> None:
@@ -306,8 +310,25 @@ class Store(Protocol):
     def get_many(self, keys: Sequence[RowKey]) -> list[Row | None]:
         """Return the live rows in the order of ``keys``, all from one consistent view; None where absent."""
 
-    def open_cursor(self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False) -> Cursor:
-        """Open a walk over ``span``. ``raw`` also returns expired rows and is for proofs and repairs only."""
+    def open_cursor(
+        self,
+        span: Span,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+        raw: bool = False,
+        one_instant: bool = False,
+    ) -> Cursor:
+        """Open a walk over ``span``.
+
+        Args:
+            span: what is walked over.
+            reverse: from its end.
+            keys_only: without payloads.
+            raw: also returns expired rows; for proofs and repairs only.
+            one_instant: a row is expired when it was at the moment of opening, however long the walk takes; else
+                when it is at the moment it is fetched.
+        """
 
     def commit_many(self, commits: Sequence[Commit]) -> list[CommitResult]:
         """Apply commits in order, each all or nothing, in one durable batch. Blocks; returns one result for each.

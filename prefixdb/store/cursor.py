@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from prefixdb.clock import Clock
+from prefixdb.clock import Clock, Moment
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.records import decode_value
@@ -147,6 +147,14 @@ class LsmCursor:
                 return
             if looked_at % _LOOK_AT_TIME_EVERY == 0 and time.monotonic() > deadline:
                 return
+
+
+def cursor_clock(clock: Clock, *, raw: bool, one_instant: bool) -> Clock | None:
+    """Return what decides for a cursor what is expired; asked before its view is opened, so that no row is missing in
+    it that was there all the time, because its lifetime was renewed."""
+    if raw:
+        return None
+    return Moment(clock.now_ms()) if one_instant else clock
 
 
 def violation() -> PrefixdbError:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span
 from prefixdb.limits import MIB
 from prefixdb.store.base import Commit, CommitResult, Condition, Cursor, Put
@@ -54,6 +54,7 @@ class FileIngest:
         self._writer: TableWriter | None = None
         self._file_bytes = 0
         self._last_key = b""
+        self._sealed = False
         self._ended = False
         try:
             self._folder.mkdir(mode=0o700, parents=True)
@@ -62,6 +63,8 @@ class FileIngest:
 
     def add(self, rows: Sequence[Put]) -> None:
         self._check_open()
+        if self._sealed:
+            raise RuntimeError("the ingest is being finished")
         last = self._last_key
         for row in rows:
             # The first key may be the span's very begin, so "above the last" begins after the first row.
@@ -80,16 +83,18 @@ class FileIngest:
         self._ended = True
         try:
             with translated(Doing.MAINTAIN):
-                self._end_file()
-                if marker is not None:  # In a file of its own, for its key lies outside the span.
-                    self._add((marker,))
-                    self._end_file()
+                self._seal(marker)
             if self._paths:
                 result = self._store.ingest(self._paths, self._span, guards, marker)
                 return result._replace(version=self._version) if result is not None and result.applied else result
             return None if self._has_rows() else self._store.commit(Commit(guards=tuple(guards)))
+        except PrefixdbError as failure:
+            # Nothing was tried: the files are as good as before, and may have taken hours to write.
+            self._ended = failure.reason is not Reason.WRITE_STALL
+            raise
         finally:
-            self._clear()
+            if self._ended:
+                self._clear()
 
     def abort(self) -> None:
         self._ended = True
@@ -98,6 +103,16 @@ class FileIngest:
     def _check_open(self) -> None:
         if self._ended:
             raise RuntimeError("the ingest has ended")
+
+    def _seal(self, marker: Put | None) -> None:
+        """End the last file and add the marker; once, however often ``finish`` is tried."""
+        if self._sealed:
+            return
+        self._end_file()
+        if marker is not None:  # In a file of its own, for its key lies outside the span.
+            self._add((marker,))
+            self._end_file()
+        self._sealed = True
 
     def _add(self, rows: Sequence[Put]) -> None:
         if self._writer is None:

@@ -18,7 +18,7 @@ from prefixdb.records import decode_value
 from prefixdb.store.base import Absent, Commit, CommitResult, Condition, Delete, Dropped, Ingest, Put, Row
 from prefixdb.store.commit import BatchPlanner, GroupCommitter
 from prefixdb.store.core import StoreCore
-from prefixdb.store.cursor import LsmCursor
+from prefixdb.store.cursor import LsmCursor, cursor_clock
 from prefixdb.store.engine import EngineOptions, RowEngine, RowEngineOpener, TableWriter
 from prefixdb.store.faults import STALL_RETRY_MS, Doing, translate, translated
 from prefixdb.store.ingest import FileIngest
@@ -96,10 +96,16 @@ class LsmStore(StoreCore[RowEngine]):
         return rows
 
     def open_cursor(
-        self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False
+        self,
+        span: Span,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+        raw: bool = False,
+        one_instant: bool = False,
     ) -> LsmCursor:
         with self._slot.use() as engine:
-            clock = None if raw else self._clock
+            clock = cursor_clock(self._clock, raw=raw, one_instant=one_instant)
             with translated(Doing.READ):
                 handle = engine.iterate(span.end)
             cursor = LsmCursor(

@@ -29,7 +29,7 @@ from prefixdb.store import base
 from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Put, Row, StoreStatus
 from prefixdb.store.commit import GroupCommitter
 from prefixdb.store.core import StoreCore, is_synced
-from prefixdb.store.cursor import violation
+from prefixdb.store.cursor import cursor_clock, violation
 from prefixdb.store.engine import EngineOptions, LiveFile, TableWriter, max_open_files
 from prefixdb.store.faults import Doing, translate, translated
 from prefixdb.store.ingest import FileIngest
@@ -191,16 +191,21 @@ class NativeStore(StoreCore[NativeEngine]):
                 raise self._read_failed(failure) from failure
 
     def open_cursor(
-        self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False
+        self,
+        span: Span,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+        raw: bool = False,
+        one_instant: bool = False,
     ) -> NativeCursor:
         with self._slot.use() as engine:
+            clock = cursor_clock(self._clock, raw=raw, one_instant=one_instant)
             try:
                 handle = engine.open_cursor(span.begin, span.end, reverse=reverse, keys_only=keys_only, bound=span.end)
             except Exception as failure:
                 raise self._read_failed(failure) from failure
-            cursor = NativeCursor(
-                handle, None if raw else self._clock, check=self._slot.check, translate=self._read_failed
-            )
+            cursor = NativeCursor(handle, clock, check=self._slot.check, translate=self._read_failed)
             self._keep_cursor(cursor)
         return cursor
 

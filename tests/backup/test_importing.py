@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from prefixdb.backup import import_batch, importing
+from prefixdb.backup import import_batch, importing, repeats
 from prefixdb.backup.import_ledger import ImportStoppedError, Target
 from prefixdb.backup.import_record import ImportPhase, ImportRecord, OnConflict, import_key
 from prefixdb.backup.importing import Importer
@@ -317,3 +317,119 @@ def test_a_key_that_comes_between_the_look_and_the_commit_stays(
     done = importer.run()
     assert (done.inserted, done.skipped) == (COUNT - 2, 2)
     assert rows_in(world.store, world.namespace.id)[0, b"key/0000001"] == b"first"
+
+
+def test_a_rehearsal_of_rows_that_come_more_than_once_counts_what_the_import_then_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "_RUN", 5)  # Several runs on the disk.
+    for number, on_conflict in enumerate(OnConflict):
+        (tmp_path / str(number)).mkdir()
+        there = () if on_conflict is OnConflict.FAIL else (b"key/0000003", b"key/0000004")
+        world = World(tmp_path / str(number), monkeypatch, there=there, on_conflict=on_conflict)
+        # Each key three times, in different batches, and once more beside itself.
+        some = [(0, key, value, 0, 0) for _, key, value, *_ in world.rows[:15]]
+        world.rows = [row for row in some for _ in range(2)] + some + some
+        world.path.write_bytes(b"".join(archive_of(world.rows, kind="rows", frame_rows=11)))
+        world.record = dataclasses.replace(world.record, first=b"", last=b"")
+        rehearsed = world.importer().rehearse(world.record)
+        assert len(rows_in(world.store, world.namespace.id)) == len(there)
+        importer = world.importer()
+        importer.begin(world.record)
+        done = importer.run()
+        counts = [(one.inserted, one.replaced, one.skipped, one.position) for one in (rehearsed, done)]
+        assert counts[0] == counts[1]
+        assert done.inserted == 15 - len(there) and sum(counts[0][:3]) == COUNT
+        assert list(world.path.parent.iterdir()) == [world.path]
+
+
+def test_a_key_that_exists_is_one_conflict_however_often_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, there=(b"key/0000003",), on_conflict=OnConflict.FAIL)
+    world.rows = [(0, key, value, 0, 0) for _, key, value, *_ in world.rows[:15]] * 4
+    world.path.write_bytes(b"".join(archive_of(world.rows, kind="rows", frame_rows=11)))
+    world.record = dataclasses.replace(world.record, first=b"", last=b"")
+    with pytest.raises(PrefixdbError) as refused:
+        world.importer().rehearse(world.record)
+    assert refused.value.metadata["rows"] == "1"
+    importer = world.importer()
+    importer.begin(world.record)
+    failure = importer.run().failure()
+    assert failure is not None and failure.metadata["rows"] == "1"
+
+
+def test_with_fail_a_key_that_comes_while_rows_are_written_is_left_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Beside the archive's keys there is one of somebody else, so the rows come in batches.
+    world = World(tmp_path, monkeypatch, on_conflict=OnConflict.FAIL)
+    world.put(b"key/0000030x", b"beside")
+    importer = world.importer()
+    importer.begin(world.record)
+    try_save, begun = importer._ledger.try_save, []
+
+    def meanwhile(*args: Any, **named: Any) -> int:
+        begun.append(True)
+        if len(begun) == 3:  # Two batches are there: there is no way back to "nothing was imported".
+            world.put(b"key/0000040", b"first")
+        return try_save(*args, **named)
+
+    monkeypatch.setattr(importer._ledger, "try_save", meanwhile)
+    done = importer.run()
+    assert (done.phase, done.way) == (ImportPhase.DONE, "batches")
+    assert (done.inserted, done.skipped) == (COUNT - 1, 1)
+    assert rows_in(world.store, world.namespace.id)[0, b"key/0000040"] == b"first"
+
+
+def test_a_stall_when_the_files_are_taken_in_is_waited_out_with_the_files_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.backup.placing.STALLED_S", 0.0)
+    world = World(tmp_path, monkeypatch)
+    open_ingest, begun, tried = world.store.open_ingest, [], []
+
+    def stalling(span: Any) -> Any:
+        begun.append(span)
+        ingest = open_ingest(span)
+        finish = ingest.finish
+
+        def stalled(*args: Any, **named: Any) -> Any:
+            tried.append(True)
+            if len(tried) < 4:
+                raise error(Reason.WRITE_STALL)
+            return finish(*args, **named)
+
+        monkeypatch.setattr(ingest, "finish", stalled)
+        return ingest
+
+    monkeypatch.setattr(world.store, "open_ingest", stalling)
+    importer = world.importer()
+    importer.begin(world.record)
+    world.check(importer.run())
+    assert (len(begun), len(tried)) == (1, 4)
+
+
+def test_a_ban_in_a_stall_that_does_not_end_ends_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefixdb.backup.placing.STALLED_S", 0.0)
+    world = World(tmp_path, monkeypatch)
+    open_ingest, tried = world.store.open_ingest, []
+
+    def stalling(span: Any) -> Any:
+        ingest = open_ingest(span)
+
+        def stalled(*args: Any, **named: Any) -> Any:
+            tried.append(True)
+            if len(tried) == 3:
+                world.registry.ban(world.namespace.id, by="test")
+            raise error(Reason.WRITE_STALL)
+
+        monkeypatch.setattr(ingest, "finish", stalled)
+        return ingest
+
+    monkeypatch.setattr(world.store, "open_ingest", stalling)
+    importer = world.importer()
+    importer.begin(world.record)
+    with pytest.raises(NamespaceBannedError):
+        importer.run()
+    assert len(tried) == 3

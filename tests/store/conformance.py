@@ -229,6 +229,28 @@ class RowConformance:
         assert [row.key for row in rows(harness.store, namespace_span(NS))] == [key("b")]
         assert len(rows(harness.store, namespace_span(NS), raw=True)) == 2
 
+    def test_a_walk_of_one_instant_sees_what_lived_when_it_was_opened(self, harness: Harness) -> None:
+        ends_at = harness.clock.now_ms() + 10
+        for name in ("a", "b", "c"):
+            put(harness.store, name, expires_at_ms=ends_at)
+        put(harness.store, "gone", expires_at_ms=harness.clock.now_ms())
+        one = harness.store.open_cursor(namespace_span(NS), one_instant=True)
+        counted = harness.store.open_cursor(namespace_span(NS), keys_only=True, one_instant=True)
+        walk = harness.store.open_cursor(namespace_span(NS))
+        try:
+            assert [row.key for row in one.fetch(1, 1)] == [row.key for row in walk.fetch(1, 1)] == [key("a")]
+            assert counted.count(1) == 1
+            harness.clock.advance(10)
+            harness.store.sweep_expired(RowKey(b""), 100)
+            harness.store.compact()
+            assert [row.key for row in one.fetch(10, 1 << 20)] == [key("b"), key("c")]
+            assert counted.count(10) == 2
+            assert walk.fetch(10, 1 << 20) == []
+        finally:
+            one.close()
+            counted.close()
+            walk.close()
+
     def test_system_rows_and_data_rows_live_side_by_side(self, harness: Harness) -> None:
         harness.store.commit(Commit((Put(system_key(NS, 1, b"record"), b"s"), Put(key("a"), b"d"))))
         assert [row.payload for row in rows(harness.store, namespace_span(NS))] == [b"s", b"d"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prefixdb.errors import PrefixdbError
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span, data_key, family_span, namespace_span
 from prefixdb.store import ingest as ingesting
 from prefixdb.store.base import Commit, Delete, DeleteSpan, Ingest, Put, Store, VersionIs
@@ -188,3 +188,51 @@ def test_commits_go_on_while_files_are_written(store: Store) -> None:
     result = ingest.finish()
     assert result is not None and result.version < version
     assert store.commit(Commit((Put(data_key(OTHER, 0, b"y"), b""),))).version > version
+
+
+def test_a_stall_leaves_the_files_for_another_try(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = begin(store)
+    bring_in, tried = store.ingest, []  # type: ignore[attr-defined]
+
+    def stalled(*args: Any) -> Any:
+        tried.append(args[0])
+        if len(tried) < 3:
+            raise error(Reason.WRITE_STALL)
+        return bring_in(*args)
+
+    monkeypatch.setattr(store, "ingest", stalled)
+    marker = Put(data_key(OTHER, 0, b"marker"), b"m")
+    for _ in range(2):
+        with pytest.raises(PrefixdbError, match="catching up"):
+            ingest.finish(marker=marker)
+        with pytest.raises(RuntimeError):
+            ingest.add([row(ROWS)])
+    waiting = files(tmp_path / "data", store)[0]
+    result = ingest.finish(marker=marker)
+    assert result is not None and result.applied
+    assert tried[0] == tried[2] and len(tried[0]) == waiting
+    assert count(store) == ROWS
+    found = store.get(marker.key)
+    assert found is not None and found.payload == b"m"
+    assert files(tmp_path / "data", store) == (0, set())
+    with pytest.raises(RuntimeError):
+        ingest.finish(marker=marker)
+
+
+def test_an_ingest_that_is_given_up_in_a_stall_leaves_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = begin(store)
+
+    def stalled(*args: Any) -> Any:
+        raise error(Reason.WRITE_STALL)
+
+    monkeypatch.setattr(store, "ingest", stalled)
+    with pytest.raises(PrefixdbError):
+        ingest.finish()
+    assert files(tmp_path / "data", store)[0]
+    ingest.abort()
+    assert files(tmp_path / "data", store) == (0, set())
+    assert count(store) == 0

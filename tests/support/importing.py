@@ -58,10 +58,13 @@ def rows_in(store: Store, namespace_id: int) -> dict[tuple[int, bytes], bytes]:
 def versions_in(store: Store, namespace_id: int) -> dict[bytes, int]:
     """Return the versions of a namespace's rows, by key."""
     cursor = store.open_cursor(family_span(namespace_id, FAMILY_DATA))
+    found = {}
     try:
-        return {row.key[DATA_HEAD_BYTES:]: row.version for row in cursor.fetch(1_000_000, 1 << 30)}
+        while rows := cursor.fetch(10_000, 1 << 30):
+            found |= {row.key[DATA_HEAD_BYTES:]: row.version for row in rows}
     finally:
         cursor.close()
+    return found
 
 
 class Importing:

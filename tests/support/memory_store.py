@@ -83,7 +83,13 @@ class MemoryStore:
             return [self._live(key) for key in keys]
 
     def open_cursor(
-        self, span: Span, *, reverse: bool = False, keys_only: bool = False, raw: bool = False
+        self,
+        span: Span,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+        raw: bool = False,
+        one_instant: bool = False,
     ) -> MemoryCursor:
         with self._lock:
             self._check_open()
@@ -93,7 +99,7 @@ class MemoryStore:
                 cell = self._cells[key]
                 if span.begin <= key < span.end and (raw or not 0 < cell.expires_at_ms <= now_ms):
                     rows.append(Row(RowKey(key), b"" if keys_only else cell.payload, cell.version, cell.expires_at_ms))
-            cursor = MemoryCursor(rows, None if raw else self._clock)
+            cursor = MemoryCursor(rows, None if raw or one_instant else self._clock)
             self._cursors.append(cursor)
             return cursor
 
