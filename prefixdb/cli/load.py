@@ -23,6 +23,7 @@ from prefixdb.errors import (
     DeadlineExceededError,
     PrefixdbError,
     Reason,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _FORMATS = click.Choice([item.value for item in Format])
 _FORMAT_HELP = "What FILE is. [found out from its beginning and its ending]"
+
+_LATER = frozenset({Reason.READ_ONLY, Reason.NAMESPACE_SUSPENDED, Reason.TOO_MANY_STREAMS, Reason.RATE_LIMITED})
+"""Refusals after which the upload is still there: an import that has begun is even finished when they end."""
 
 
 def _shared(*, on_conflict: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
@@ -155,10 +159,14 @@ def _send(settings: Settings, source: InputFile, upload: Upload, wishes: dict[st
     except KeyboardInterrupt:
         say(settings, state.words(upload, source))
         raise
-    except (UnavailableError, CancelledError, DeadlineExceededError):
+    except (UnavailableError, CancelledError, DeadlineExceededError, UnauthenticatedError):
         raise
     except PrefixdbError as failure:
-        upload.over = True
+        upload.over = failure.reason not in _LATER
+        if not upload.over:
+            failure.add_note(
+                "What the server has of it is kept for an hour: the same command goes on, or tells its end."
+            )
         if failure.reason is Reason.ARCHIVE_INVALID and source.is_text:
             failure.add_note("Nothing was applied. Put the line right, or let --reject FILE put such lines aside.")
         raise

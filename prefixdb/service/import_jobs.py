@@ -16,7 +16,7 @@ from pathlib import Path
 from prefixdb.backup.import_ledger import ImportStoppedError, live_record
 from prefixdb.backup.import_record import ImportRecord, decode_import
 from prefixdb.backup.importing import Importer
-from prefixdb.backup.spool import Spool
+from prefixdb.backup.spool import Spool, sync_directory
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -29,6 +29,9 @@ from prefixdb.store.base import Store
 
 FOLDER = "imports"
 """Where spools are, in the data directory."""
+
+REMOVED_AGAIN_S = 1.0
+"""Pause before a spool that the disk did not remove is removed again."""
 
 _LOG = logging.getLogger("prefixdb.imports")
 
@@ -62,6 +65,7 @@ class ImportJobs:
         self._workers = workers
         self._uploads: dict[UploadKey, Upload] = {}
         self._closing = False
+        self._stopped = asyncio.Event()
         self._resume()
 
     def __len__(self) -> int:
@@ -135,6 +139,7 @@ class ImportJobs:
     async def close(self) -> None:
         """Stop everything. Imports that have begun leave their spools to the next start."""
         self._closing = True
+        self._stopped.set()
         for upload in list(self._uploads.values()):
             self.drop(upload)
         while self._uploads:
@@ -211,21 +216,33 @@ class ImportJobs:
 
     async def _drop(self, upload: Upload) -> None:
         """Remove an upload once no thread is at work on it: file first, then the hold on its namespace."""
-        try:
-            await upload.settle()
-            if upload.job is not None:
-                await asyncio.wait([upload.job])
-            await asyncio.to_thread(self._remove, upload, keep=upload.keep and self._closing)
-        except Exception:  # noqa: BLE001 - logged; a spool that cannot be removed must not end the server's other work
-            _LOG.exception("the spool of an import could not be removed; the next start tries again")
-        finally:
-            self._forget(upload)
+        await upload.settle()
+        if upload.job is not None:
+            await asyncio.wait([upload.job])
+        while not await asyncio.to_thread(self._remove, upload, keep=upload.keep and self._closing):
+            # It has rows of the namespace, which must not be proven empty meanwhile.
+            if await self._closed_within(REMOVED_AGAIN_S):
+                break
+        self._forget(upload)
 
-    def _remove(self, upload: Upload, *, keep: bool) -> None:
-        if upload.spool is not None:
-            upload.spool.close(delete=not keep)
-        elif not keep:
-            upload.path.unlink(missing_ok=True)
+    def _remove(self, upload: Upload, *, keep: bool) -> bool:
+        """Remove the spool, or keep it for the next start; return whether that was done. Blocks."""
+        try:
+            if upload.spool is not None:
+                upload.spool.close(delete=not keep)
+            elif not keep and upload.path.exists():
+                upload.path.unlink()
+                sync_directory(upload.path.parent)
+        except OSError:
+            _LOG.exception("the spool of an import cannot be removed; it is tried again")
+            return False
+        return True
+
+    async def _closed_within(self, seconds: float) -> bool:
+        """Wait so long, or until everything is to stop; return whether it is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        return self._closing
 
     def _forget(self, upload: Upload) -> None:
         if self._uploads.get(upload.key) is upload:
@@ -239,15 +256,19 @@ class ImportJobs:
         """Go on with the imports whose archives are in the folder; remove every other file."""
         if not self._folder.exists():
             return
+        removed = False
         for path in sorted(self._folder.iterdir()):
             key = UploadKey.of_file(path.name)
             record = None if key is None else self._unfinished(key)
             if key is None or record is None:
                 path.unlink()
+                removed = True
                 continue
             upload = self._new(key, Settings(record.on_conflict, keep_order=record.keep_order))
             upload.record = record
             self.begin(upload)
+        if removed:  # Before any namespace is proven to be gone.
+            sync_directory(self._folder)
 
     def _unfinished(self, key: UploadKey) -> ImportRecord | None:
         """Return the record of an import that has begun and is not over, in a namespace that lives."""

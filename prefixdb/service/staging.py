@@ -213,20 +213,20 @@ class Staging:
             await self._follow(call, wire, self._act(call, target, making, plan, content), making, message)
 
     async def _take(self, call: Call, wire: Wire, arrival: Arrival, *, until_whole: bool = False) -> None:
-        """Take the next frame, or all of them until the footer."""
+        """Take the next frame, or all of them until the client says that there are no more."""
         told_at = self._streams.time()
         while True:
             raw = await wire.receive()
             call.refresh()
             if raw is None:
-                arrival.end()  # Raises: the footer would have ended the loop.
+                arrival.end()  # Raises when the footer has not come.
                 return
             request = parse(pb.RestoreNamespaceRequest, raw)
             if request.WhichOneof("request") != "frame":
                 raise bad_field("frame", "must be all that comes after begin.")
             await self._thread(partial(arrival.add, request.frame))
             raw = request = None
-            if arrival.is_whole or not until_whole:
+            if not until_whole:
                 return
             if self._streams.time() - told_at >= TOLD_S:
                 told_at = self._streams.time()
@@ -257,10 +257,12 @@ class Staging:
         """Free what was taken for a namespace that is there by now, or never will be."""
 
         def let_go() -> None:
-            if making.spool is not None:
-                making.spool.close(delete=True)
-            if making.reservation is not None:
-                self._registry.staging.abandon(making.reservation, "not begun")
+            try:
+                if making.spool is not None:
+                    making.spool.close(delete=True)
+            finally:  # A file the disk does not remove must not keep the name taken; the next start removes it.
+                if making.reservation is not None:
+                    self._registry.staging.abandon(making.reservation, "not begun")
 
         try:
             await self._thread(let_go)
