@@ -41,7 +41,6 @@ class Arrival:
         self._incoming = Incoming(1, clock.now_ms()) if members else None  # Judges only: any number does.
         self._header: Header | None = None
         self.rows = 0
-        self.is_whole = False
 
     @property
     def header(self) -> Header:
@@ -73,7 +72,6 @@ class Arrival:
             if failure.reason is Reason.ARCHIVE_INVALID:
                 raise
             raise damaged(place, f"It could not be in a namespace: {failure.message}") from failure
-        self.is_whole = isinstance(content, Footer)
 
     def end(self) -> None:
         """Tell that nothing more comes; raises ARCHIVE_INVALID when the archive is not whole."""

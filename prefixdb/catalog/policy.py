@@ -84,6 +84,7 @@ __all__ = [
     "check_target",
     "check_write",
     "check_write_range",
+    "may_read_between",
     "may_switch",
     "sees_every_namespace",
 ]
@@ -369,6 +370,14 @@ def check_write_range(session: Session, database: int, start: bytes, end: bytes)
         _deny()
 
 
+def may_read_between(session: Session, first: tuple[int, bytes], last: tuple[int, bytes]) -> bool:
+    """True when the session may read every key from ``first`` to ``last``, each a database and a key, and so may learn
+    whether there is one. Databases in between count."""
+    if first[0] == last[0]:
+        return session.rule_set.may_read_range(first[0], first[1], last[1] + b"\0")
+    return _reads_everything(session)
+
+
 def check_export(session: Session, target: ExportTarget) -> bool:
     """Return when the session may export the target; whether it may by a right over all of it, not by group rules.
 
@@ -396,6 +405,10 @@ def _may_read_all(session: Session, target: ExportTarget) -> bool:
     if target.database is not None:
         end = successor(target.prefix)
         return session.rule_set.may_read_range(target.database, target.prefix, end)
+    return _reads_everything(session)
+
+
+def _reads_everything(session: Session) -> bool:
     return any(rule.read and rule.database is None and not rule.prefix for rule in session.rules)
 
 

@@ -158,8 +158,8 @@ def _open_source(file: BinaryIO, close: Callable[[], None] | None) -> FrameSourc
 def _checked(file: BinaryIO) -> Iterator[bytes]:
     """Yield the frames of a file that is an archive, each when the next one was read, the last at the file's end.
 
-    The server applies an archive as soon as its footer has come: what stands behind it, another archive or rubbish, has
-    to be met before.
+    What stands behind the footer, another archive or rubbish, is met before the footer is sent: a server that takes
+    what it has for whole when its client goes away has to be left without it.
     """
     chain = FrameChain()
     held: bytes | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from prefixdb.archive import damaged
 from prefixdb.backup.import_record import ImportPhase, ImportRecord, OnConflict, decode_import
-from prefixdb.backup.spool import Spool, is_footer
+from prefixdb.backup.spool import Spool
 from prefixdb.catalog.policy import Access, Session
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, bad_field
@@ -89,15 +89,14 @@ class Imports:
             await self._follow(call, wire, upload)
 
     async def _receive(self, call: Call, wire: Wire, upload: Upload) -> None:
-        """Take frames until the footer has come, and begin the import."""
+        """Take frames until the client says that there are no more, and begin the import."""
         spool = upload.spool
         if spool is None:
             raise RuntimeError("an upload without a spool is being applied")
         call.refresh(Access.WRITE)
         await wire.send(_ready(spool.reader.frames, spool.reader.digest, upload.rows))
         try:
-            if not spool.ended:
-                await self._take_frames(call, wire, upload, spool)
+            await self._take_frames(call, wire, upload, spool)
             await self._check_again(call, upload)
         except PrefixdbError as failure:
             if upload.failure is not None or failure.reason not in _KEPT_AFTER:
@@ -106,7 +105,8 @@ class Imports:
         self._jobs.begin(upload)
 
     async def _take_frames(self, call: Call, wire: Wire, upload: Upload, spool: Spool) -> None:
-        """Take frames up to the footer. The next one travels while this one is checked."""
+        """Take frames until there are no more: what follows the footer makes the archive another than the client sent,
+        and must not be found out when its rows are there. The next frame travels while this one is checked."""
         loop = asyncio.get_running_loop()
         told_at = loop.time()
         taken: asyncio.Future[object] | None = None
@@ -115,13 +115,12 @@ class Imports:
             if taken is not None:
                 await taken
             if raw is None:  # Also what is seen of a client that goes away.
+                if spool.ended:
+                    return
                 raise damaged(spool.reader.place, "The archive is cut short: there is no footer.")
             frame = _frame_of(raw)
             session = call.refresh(Access.WRITE)
             taken = asyncio.ensure_future(upload.work(self._workers, self._taking(upload, frame, session)))
-            if is_footer(frame):
-                await taken
-                return
             if loop.time() - told_at > TOLD_EVERY_S:
                 told_at = loop.time()
                 await wire.send(pb.ImportResponse(phase=pb.TRANSFER_PHASE_RECEIVING, rows_received=upload.rows))
@@ -133,7 +132,7 @@ class Imports:
     async def _check_again(self, call: Call, upload: Upload) -> None:
         """Return when the caller's rights, as they are now, cover every row."""
         session = call.refresh(Access.WRITE)
-        while upload.rows and upload.rights is not session:
+        while upload.rows and not upload.was_checked_against(session):
             await upload.work(self._workers, functools.partial(upload.recheck, session))
             session = call.refresh(Access.WRITE)
 

@@ -41,6 +41,7 @@ def test_an_import_is_whole_and_single_after_kill_9_at_any_moment(tmp_path: Path
                     await one.send(frames[: int(len(frames) * moment * 3)])
                 else:
                     await one.send(frames)
+                    await one.call.done_writing()
                     await asyncio.sleep((moment - 0.3) * 1.5)  # The moment of the kill, not a wait for anything.
                 assert callable(kill)
                 kill()

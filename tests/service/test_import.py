@@ -39,9 +39,6 @@ from tests.support.importing import (
 )
 from tests.support.server import Caller, RunningServer, eventually, running
 
-BEHIND_FOOTER = ("chain: one behind the footer", "chain: two archives in one", "chain: bytes behind the footer")
-"""Kinds of hostile archives whose fault stands where the server does not read any more."""
-
 LARGE = 25_000
 """Rows of an import that is no single commit."""
 
@@ -398,8 +395,7 @@ def test_hostile_archives_are_refused_with_the_place_and_leave_nothing(tmp_path:
             caller = server.caller(home, groups=("writers",))
             refusals = 0
             bad = [(f"flip {at}", data) for at, data in flips(archive(rows=40), 25)]
-            # The server reads nothing behind the footer, so what stands there is not refused but never looked at.
-            bad += [(name, make().data) for name, make in HOSTILE.items() if name not in BEHIND_FOOTER]
+            bad += [(name, make().data) for name, make in HOSTILE.items()]
             for name, data in bad:
                 refused = await refusal_of(server.app.address, caller, cut(data))
                 assert refused is not None, name
@@ -415,6 +411,39 @@ def test_hostile_archives_are_refused_with_the_place_and_leave_nothing(tmp_path:
 
             await eventually(only_kept, "what is wrong is gone")
             assert len(server.app.imports) <= IMPORTS_PER_NAMESPACE_MAX
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_applied_before_the_client_says_that_no_more_comes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path / "data") as server:
+            home = server.create("home")
+            caller = server.caller(home, groups=("writers",))
+            frames = archive_of(simple(50), frame_rows=10)
+            for behind in (frames[-1], frames[1], frames[0], b"\n", b""):
+                one = Importing(caller)
+                await one.ready()
+                await one.send(frames)
+                await eventually(
+                    lambda: any(each.spool.ended for each in server.app.imports._uploads.values()), "ended"
+                )
+                assert all(each.job is None for each in server.app.imports._uploads.values())
+                with pytest.raises(PrefixdbError) as refused:
+                    await one.send([behind])
+                    await one.done()
+                assert refused.value.reason is Reason.ARCHIVE_INVALID
+                assert refused.value.metadata["place"].startswith(f"frame {len(frames) + 1} at byte ")
+                await gone(server, home.id)
+                assert rows_in(server.app.store, home.id) == {}
+            # Who was interrupted between the footer and that word goes on with nothing left to send.
+            one = Importing(caller)
+            await one.ready()
+            await one.send(frames)
+            await eventually(lambda: any(each.spool.ended for each in server.app.imports._uploads.values()), "ended")
+            again = Importing(caller, one.upload)
+            assert (await again.ready()).frames_kept == len(frames)
+            assert (await again.done()).rows_inserted == 50
 
     asyncio.run(scenario())
 

@@ -194,6 +194,8 @@ def test_an_archive_that_is_cut_short_altered_or_not_of_a_namespace_leaves_nothi
                 assert (await refused(server, archive, name="back")).reason is Reason.ARCHIVE_INVALID
             swapped = [whole[0], whole[2], whole[1], *whole[3:]]
             assert (await refused(server, swapped, name="back")).reason is Reason.ARCHIVE_INVALID
+            for behind in (whole[-1], whole[1], whole[0], b"\n", b""):
+                assert (await refused(server, [*whole, behind], name="back")).reason is Reason.ARCHIVE_INVALID
             text = frames([], kind="rows", last_version=0, namespace_id=0, incarnation=0)
             assert (await refused(server, text, name="back")).reason is Reason.ARCHIVE_INVALID
             await restore(server, whole, name="back")

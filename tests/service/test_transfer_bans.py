@@ -205,6 +205,7 @@ def test_a_restart_removes_what_is_nobodys_and_goes_on_with_what_has_begun(tmp_p
             await half.ready()
             await half.send(frames[:9])
             await one.send(frames)
+            await one.call.done_writing()
             await eventually(
                 lambda: any(u.importer.progress.rows_done > 2_000 for u in server.app.imports._uploads.values()), "rows"
             )
