@@ -440,12 +440,17 @@ def test_nothing_is_applied_before_the_client_says_that_no_more_comes(tmp_path: 
             one = Importing(caller)
             await one.ready()
             await one.send(frames)
-            await eventually(lambda: any(each.spool.ended for each in server.app.imports._uploads.values()), "ended")
+            await eventually(lambda: has_ended(server), "ended")
             again = Importing(caller, one.upload)
             assert (await again.ready()).frames_kept == len(frames)
             assert (await again.done()).rows_inserted == 50
 
     asyncio.run(scenario())
+
+
+def has_ended(server: RunningServer) -> bool:
+    """Return whether the server has an upload's footer."""
+    return any(each.spool is not None and each.spool.ended for each in server.app.imports._uploads.values())
 
 
 def cut(data: bytes) -> list[bytes]:

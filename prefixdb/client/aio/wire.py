@@ -27,7 +27,7 @@ sleep = asyncio.sleep
 Lock = asyncio.Lock
 _unfinished: set[asyncio.Task[Any]] = set()
 """asyncio itself keeps only weak references to tasks."""
-_aio: Any = grpc.aio  # EOF is missing in its stubs.
+_aio: Any = grpc.aio  # EOF and InternalError are missing in its stubs.
 
 
 def open_channel(options: ClientOptions) -> Channel:
@@ -118,7 +118,7 @@ class Duplex(Generic[RequestT, ResponseT]):
             grpc.RpcError: the call failed.
         """
         try:
-            await asyncio.wait_for(self._call.write(message), timeout_s)
+            await asyncio.wait_for(_write(self._call, message), timeout_s)
         except asyncio.InvalidStateError:
             # The call has ended; its status says why, an ended call's write does not.
             await _read(self._call, timeout_s)
@@ -175,10 +175,10 @@ class Upload(Generic[RequestT, ResponseT]):
 
     async def _send(self, first: RequestT) -> None:
         try:
-            await self._call.write(first)
+            await _write(self._call, first)
             rest = await self._rest
             while (message := await asyncio.to_thread(next, rest, None)) is not None:
-                await self._call.write(message)
+                await _write(self._call, message)
             self.drained = True
             await self._call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
@@ -189,21 +189,33 @@ class Upload(Generic[RequestT, ResponseT]):
             self._call.cancel()
 
 
+async def _write(call: Any, message: Any) -> None:
+    """Send a message of a call.
+
+    A server that refuses ends the call while the client writes. gRPC's own ``write`` gives such a call a status of its
+    own, "Internal error from Core", before the server's has been read, and the server's word is lost. So this is what
+    ``write`` does, without that; ``_read`` waits for the status.
+
+    Raises:
+        asyncio.InvalidStateError: the call has ended.
+        grpc.RpcError: it failed before anything was sent.
+    """
+    await call.wait_for_connection()
+    if call.done():
+        raise asyncio.InvalidStateError
+    try:
+        await call._cython_call.send_serialized_message(message.SerializeToString())
+    except _aio.InternalError:
+        raise asyncio.InvalidStateError from None
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
 async def _read(call: Any, timeout_s: float | None) -> Any:
     """Return the next message of a call, None at its end; gRPC raises when the end is not an OK one."""
-    try:
-        message = await asyncio.wait_for(call.read(), timeout_s)
-    except grpc.aio.AioRpcError as failure:
-        if failure.details() != _WRITE_FAILED:
-            raise
-        # The server has ended the call, and its word is lost: gRPC sets its own status in its place.
-        empty = grpc.aio.Metadata()
-        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "Socket closed", None) from failure
+    message = await asyncio.wait_for(call.read(), timeout_s)
     return None if message is _aio.EOF else message
-
-
-_WRITE_FAILED = "Internal error from Core"
-"""gRPC's status of a call whose write failed before the status that the server gave it had come."""
 
 
 class Membership:
