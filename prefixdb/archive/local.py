@@ -35,6 +35,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class LocalPlace:
     """See ``places.Place``."""
 
+    commits_apart = True
+
     def __init__(self, root: Path) -> None:
         self.name = str(root)
         self._root = root

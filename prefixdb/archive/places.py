@@ -61,6 +61,9 @@ class Place(Protocol):
     name: str
     """For messages; has no secret."""
 
+    commits_apart: bool
+    """Whether one thread may commit a file while another writes the next one."""
+
     def prepare(self) -> None:
         """Make the tree's root if it is not there; its parent must be."""
 

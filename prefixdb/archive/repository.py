@@ -59,7 +59,8 @@ class Entry:
 
 
 class Repository:
-    """See the module's docstring. Not thread-safe, but for one writer beside an abort.
+    """See the module's docstring. Not thread-safe, but for one writer beside an abort, and beside
+    a commit where ``place.commits_apart``.
 
     Args:
         place: where it lies; ``Repository.open`` and ``open_or_create`` make sure that it is one.

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from prefixdb.archive.bans import BannedIssue
 from prefixdb.archive.manifest import BackupFile, Manifest, check_manifest, new_backup_id
-from prefixdb.archive.objects import ObjectWriter
-from prefixdb.archive.places import Lease
 from prefixdb.archive.repository import Repository
 from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 from prefixdb.limits import BACKUP_FILES_MAX, KIB
@@ -98,57 +96,6 @@ class Listing:
                 asked.add(file.sha256)
                 positions.append(position)
         return positions
-
-
-class Storing:
-    """The files a server sends, on their way into the repository. Its methods block."""
-
-    def __init__(self, repository: Repository, lease: Lease, files: list[BackupFile], positions: list[int]) -> None:
-        self._repository = repository
-        self._lease = lease
-        self._files = files
-        self._coming = iter(positions)
-        self._position = -1
-        self._left = 0
-        self._writer: ObjectWriter | None = None
-        self.files_done = 0
-        """Files that are stored whole."""
-
-    def take(self, chunk: transfer_pb2.BackupChunk) -> None:
-        """Store the next piece.
-
-        Raises:
-            DataLossError: CORRUPTION; a file is not what the server had listed.
-            OSError: it cannot be written.
-        """
-        self._lease.keep()
-        if self._writer is None:
-            self._position = next(self._coming, -1)
-            if self._position >= 0:
-                file = self._files[self._position]
-                self._left = file.size
-                self._writer = self._repository.write(file)
-        if self._writer is None or chunk.file != self._position or (self._left and not chunk.data):
-            raise broken("it sent a piece of a file that was not asked for now")
-        self._writer.write(chunk.data)
-        self._left -= len(chunk.data)
-        if not self._left:
-            writer, self._writer = self._writer, None
-            try:
-                writer.commit()
-            finally:
-                writer.abort()
-            self.files_done += 1
-
-    def check_done(self) -> None:
-        """Raise unless every file that was asked for came whole."""
-        if self._writer is not None or next(self._coming, None) is not None:
-            raise broken("it ended before everything was sent")
-
-    def abort(self) -> None:
-        """Leave nothing of a half file behind."""
-        if self._writer is not None:
-            self._writer.abort()
 
 
 class Pace:

@@ -18,12 +18,12 @@ from prefixdb.client.backup_files import (
     Listing,
     OnBackupProgress,
     Pace,
-    Storing,
     broken,
     check_family,
     check_room,
     issues_of,
 )
+from prefixdb.client.backup_storing import Storing
 from prefixdb.client.methods import backoff_s
 from prefixdb.errors import FailedPreconditionError, Reason, UnauthenticatedError, UnavailableError
 from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
@@ -197,15 +197,15 @@ class AsyncTaking:
                     raise broken("it sent something else where files should be")
                 await wire.in_thread(storing.take, message.chunk)
                 received += len(message.chunk.data)
-                self.files_new = storing.files_done
                 self.bytes_new = received
                 self._tell(BackupProgress("storing", received, total))
                 wait_s = self._pace.wait_s(len(message.chunk.data))
                 if wait_s > 0:  # The rate is bounded by reading slowly.
                     await wire.sleep(wait_s)
-            storing.check_done()
+            await wire.in_thread(storing.check_done)
         finally:
             await wire.in_thread(storing.abort)
+            self.files_new = storing.files_done
 
     def _finish(self, manifest: Manifest) -> None:
         self._lease.keep()
