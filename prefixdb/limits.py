@@ -201,6 +201,13 @@ IMPORTS_MAX = 64
 IMPORT_KEPT_MS = 3_600_000
 """How long an interrupted upload is kept for its client to go on with, and a result nobody has taken."""
 
+SPOOLED_PER_NAMESPACE_PERCENT = 33
+"""Of the disk that is free, what the archives on their way into one namespace may take; those of namespaces that are
+being restored count as namespace 0's."""
+
+SPOOLED_PERCENT = 50
+"""The same for all together: what comes in has to be written as rows as well."""
+
 VERSIONS_RESERVED_MAX = 50_000_000
 """Versions one import may reserve to keep the order of its rows; with more distinct ones neighbours share one."""
 
@@ -225,6 +232,7 @@ if not (
     and ARCHIVE_FRAME_BYTES_MAX < ARCHIVE_ROW_BYTES_CEILING < REQUEST_BYTES_MAX
     and BACKUP_CHUNK_BYTES < REQUEST_BYTES_MAX
     and IMPORTS_PER_NAMESPACE_MAX < IMPORTS_MAX
+    and SPOOLED_PER_NAMESPACE_PERCENT < SPOOLED_PERCENT < 100
     and NAMESPACE_ID_MAX + 1 == 2**64 - 1
 ):
     raise RuntimeError("prefixdb.limits: the limits contradict each other")

@@ -14,18 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prefixdb.archive import ArchiveReader, Content, Footer, Header, frames_of
+from prefixdb.backup.spool_room import SpoolShare
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.limits import MIB
 from prefixdb.store.faults import disk_full, is_no_space
-from prefixdb.store.reserve import free_bytes
 
 _BUFFER_BYTES = 1 << 20
-
-LOOKED_AT_EVERY = 16 * MIB
-"""Bytes between two looks at what is left of the disk; an archive smaller than that always gets in."""
-
-RESERVE_BYTES = 512 * MIB
-"""Of the disk that spools leave for rows."""
 
 
 class Spool:
@@ -35,17 +28,22 @@ class Spool:
     bytes: size of the file.
     """
 
-    def __init__(self, path: Path, reader: ArchiveReader, descriptor: int) -> None:
+    def __init__(self, path: Path, reader: ArchiveReader, descriptor: int, share: SpoolShare) -> None:
         self.path = path
         self.reader = reader
+        self._share = share
         self.bytes = 0
         self._file = os.fdopen(descriptor, "wb", _BUFFER_BYTES)
         self._failed: PrefixdbError | None = None
         self._ended = False
 
     @classmethod
-    def create(cls, path: Path) -> Spool:
+    def create(cls, path: Path, share: SpoolShare) -> Spool:
         """Begin a spool in a new file of mode 0600; its directory is made when it is missing.
+
+        Args:
+            path: of the file.
+            share: what it takes of the room for spools; given back when the file is removed.
 
         Raises:
             ResourceExhaustedError: DISK_FULL.
@@ -56,7 +54,7 @@ class Spool:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as failure:
             raise disk_refusal(failure) from failure
-        return cls(path, ArchiveReader(), descriptor)
+        return cls(path, ArchiveReader(), descriptor, share)
 
     def add(self, frame: bytes) -> Content:
         """Check the next frame, keep it, and return what it holds.
@@ -66,13 +64,14 @@ class Spool:
         Raises:
             InvalidArgumentError: ARCHIVE_INVALID.
             FailedPreconditionError: FORMAT_TOO_NEW.
-            ResourceExhaustedError: DISK_FULL.
+            ResourceExhaustedError: DISK_FULL; QUOTA_EXCEEDED, the namespace has too much on its way.
             UnavailableError: READ_ONLY_STORE, the disk does not take it.
         """
         if self._failed is not None:
             raise self._failed
         try:
             content = self.reader.read(frame)
+            self._share.grow(self.bytes + len(frame))
             self._file.write(frame)
         except PrefixdbError as failure:
             self._failed = failure
@@ -80,18 +79,9 @@ class Spool:
         except OSError as failure:
             self._failed = disk_refusal(failure)
             raise self._failed from failure
-        if self.bytes // LOOKED_AT_EVERY != (self.bytes + len(frame)) // LOOKED_AT_EVERY:
-            self._look()
         self.bytes += len(frame)
         self._ended = isinstance(content, Footer)
         return content
-
-    def _look(self) -> None:
-        """Refuse more when the disk is nearly full: an upload must not take the room that everybody's rows need."""
-        if free_bytes(self.path.parent) < RESERVE_BYTES:
-            message = f"Less than {RESERVE_BYTES // MIB} MiB of disk are free; the last is kept for rows."
-            self._failed = disk_full(message)
-            raise self._failed
 
     @property
     def ended(self) -> bool:
@@ -134,6 +124,8 @@ class Spool:
         if delete and self.path.exists():
             self.path.unlink()
             sync_directory(self.path.parent)
+        if delete:
+            self._share.close()
 
 
 def contents_of(path: Path) -> Iterator[Content]:

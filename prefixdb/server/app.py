@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 import grpc
 
 from prefixdb import __version__
+from prefixdb.backup.spool_room import SpoolRoom
 from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.recovery import ensure_first_guardian
@@ -221,11 +222,13 @@ class App:
         self.readers = Workers(READING_SHARE, "reading")
         self.transfers = Workers(TRANSFER_SHARE, "transfer")
         self.importers = Workers(IMPORT_SHARE, "import")
+        self.spool_room = SpoolRoom(self.config.data_dir)
         self.imports = ImportJobs(
             store,
             registry,
             clock,
             folder=self.config.data_dir / IMPORTS_FOLDER,
+            room=self.spool_room,
             streams=self.streams,
             workers=self.importers,
         )
@@ -327,6 +330,7 @@ class App:
             administration=self.administration,
             streams=self.streams,
             data_dir=self.config.data_dir,
+            room=self.spool_room,
         )
         self._parts.callback(staging.close)
         imports = Imports(

@@ -17,6 +17,7 @@ from prefixdb.backup.import_ledger import ImportStoppedError, live_record
 from prefixdb.backup.import_record import ImportRecord, decode_import
 from prefixdb.backup.importing import Importer
 from prefixdb.backup.spool import Spool, sync_directory
+from prefixdb.backup.spool_room import SpoolRoom, SpoolShare
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
@@ -44,6 +45,7 @@ class ImportJobs:
 
     Args:
         folder: of the spools.
+        room: what spools may take of the disk.
         workers: threads that an import keeps for as long as it takes; others than those of calls.
     """
 
@@ -54,6 +56,7 @@ class ImportJobs:
         clock: Clock,
         *,
         folder: Path,
+        room: SpoolRoom,
         streams: OpenStreams,
         workers: Workers,
     ) -> None:
@@ -61,6 +64,7 @@ class ImportJobs:
         self._registry = registry
         self._clock = clock
         self._folder = folder
+        self._room = room
         self._streams = streams
         self._workers = workers
         self._uploads: dict[UploadKey, Upload] = {}
@@ -91,7 +95,7 @@ class ImportJobs:
         self._make_room(key)
         upload = self._new(key, settings)
         try:
-            upload.spool = Spool.create(upload.path)
+            upload.spool = Spool.create(upload.path, self._share(upload))
         except PrefixdbError:
             self._forget(upload)
             raise
@@ -196,14 +200,21 @@ class ImportJobs:
         self._uploads[key] = upload
         return upload
 
+    def _share(self, upload: Upload) -> SpoolShare:
+        """Return what the upload's spool takes of the disk; it is given back when nothing of the upload is left."""
+        share = self._room.share(upload.key.namespace_id)
+        upload.view.callback(share.close)
+        return share
+
     def _make_room(self, key: UploadKey) -> None:
         """Raise unless one more may be begun; the oldest that is only kept gives way, the caller's own first."""
         idle = sorted((each for each in self._uploads.values() if each.is_idle), key=lambda each: each.kept_until_ms)
         here = [each for each in self._uploads.values() if each.key.namespace_id == key.namespace_id]
-        if len(here) >= IMPORTS_PER_NAMESPACE_MAX:
-            own = [
-                each for each in idle if each.key.namespace_id == key.namespace_id and each.key.subject == key.subject
-            ]
+        own = [each for each in idle if each.key.namespace_id == key.namespace_id and each.key.subject == key.subject]
+        if own and self._room.is_tight(key.namespace_id):
+            # Whoever begins anew has given the old one up, which would keep the new one out for an hour.
+            self.drop(own[0])
+        elif len(here) >= IMPORTS_PER_NAMESPACE_MAX:
             self._give_way(own, "The namespace has", IMPORTS_PER_NAMESPACE_MAX)
         elif len(self._uploads) >= IMPORTS_MAX:
             self._give_way(idle, "The server has", IMPORTS_MAX)
@@ -266,6 +277,7 @@ class ImportJobs:
                 continue
             upload = self._new(key, Settings(record.on_conflict, keep_order=record.keep_order))
             upload.record = record
+            self._share(upload).adopt(path.stat().st_size)
             self.begin(upload)
         if removed:  # Before any namespace is proven to be gone.
             sync_directory(self._folder)

@@ -24,8 +24,9 @@ from prefixdb.backup.building import Builder, Content, Plan
 from prefixdb.backup.cloning import CloneContent
 from prefixdb.backup.restoring import Arrival, RestoreContent
 from prefixdb.backup.spool import Spool
+from prefixdb.backup.spool_room import SpoolRoom
 from prefixdb.catalog.directory import Reservation
-from prefixdb.catalog.entities import NamespaceRecord
+from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, NamespaceRecord
 from prefixdb.catalog.grants import Grants
 from prefixdb.catalog.incoming import Incoming
 from prefixdb.catalog.names import check_name
@@ -81,6 +82,7 @@ class Staging:
         administration: the audit around acts; finishes what was begun.
         streams: where a source is held while it is read.
         data_dir: of the server.
+        room: what spools may take of the disk.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Staging:
         administration: Administration,
         streams: OpenStreams,
         data_dir: Path,
+        room: SpoolRoom,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -101,6 +104,7 @@ class Staging:
         self._administration = administration
         self._streams = streams
         self._spools = data_dir / FOLDER
+        self._room = room
         self._workers = Workers(2 * BUILDING_MAX, "staging")
         self._building = 0
 
@@ -176,7 +180,9 @@ class Staging:
         name, chosen = check_name(begin.name) if begin.name else "", _chosen_id(begin)
         async with self._making() as making:
             path = self._spools / _SPOOL_NAME.format(secrets.token_hex(16))
-            spool = making.spool = await self._thread(lambda: Spool.create(path))
+            spool = making.spool = await self._thread(
+                lambda: Spool.create(path, self._room.share(DEFAULT_NAMESPACE_ID))
+            )
             arrival = Arrival(spool, self._clock, members=begin.members)
             await wire.send(pb.RestoreNamespaceResponse(phase=pb.TRANSFER_PHASE_READY))
             await self._take(call, wire, arrival)
