@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from prefixdb.errors import Reason, error
 from prefixdb.testing import ServerProcess
 from tests.cli.conftest import Cli
 from tests.support.transfer_server import TransferServer
+from tests.support.waiting import wait_for
 
 WAIT_S = 30.0
 ROWS = 60_000
@@ -93,6 +95,37 @@ def test_the_same_command_goes_on_after_its_end(
     assert server.received == 2 * frames, "a frame was sent twice, or left out"
 
 
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        (Reason.READ_ONLY, True),
+        (Reason.NAMESPACE_SUSPENDED, True),
+        (Reason.TOO_MANY_STREAMS, True),
+        (Reason.TOKEN_EXPIRED, True),
+        (Reason.TOKEN_REVOKED, True),
+        (Reason.IMPORT_CONFLICT, False),
+        (Reason.NOT_PERMITTED, False),
+        (Reason.NAMESPACE_BANNED, False),
+        (Reason.VALUE_TOO_LARGE, False),
+    ],
+)
+def test_an_upload_is_remembered_exactly_while_the_server_keeps_it(
+    played: Cli, server: TransferServer, tmp_path: Path, reason: Reason, kept: bool
+) -> None:
+    release(server)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": "k", "value": "v"}\n')
+    server.refusal = error(reason)
+    refused = played.process("load", str(path))
+    assert refused.status not in (0, 1)
+    assert ("the same command goes on" in refused.err) == (kept and not reason.name.startswith("TOKEN"))
+    server.refusal = None
+    done = played.process("load", str(path), "--json")
+    assert (done.status, done.json["rows"]) == (0, 1)
+    uploads = [begin.upload for begin in server.begins]
+    assert (len(set(uploads)) == 1) == kept
+
+
 def test_a_changed_file_another_wish_and_anew_begin_new_uploads(
     played: Cli, server: TransferServer, file: Path
 ) -> None:
@@ -116,9 +149,10 @@ def test_a_second_command_beside_the_first_makes_an_upload_of_its_own(
 ) -> None:
     process = begun(played, server, "load", str(file))
     first = server.begins[0].upload
-    release_at_second = threading.Thread(target=lambda: release(server))
     second = subprocess.Popen(played.command("load", str(file)), env=played.environment, stderr=subprocess.PIPE)
-    release_at_second.start()
+    wait_for(lambda: len(server.begins) == 2 or second.poll() is not None, "the second has begun, beside the first")
+    assert process.poll() is None, "the first still has its upload"
+    release(server)
     _, said = second.communicate(timeout=WAIT_S)
     assert (second.returncode, process.wait(WAIT_S)) == (0, 0), said
     process.communicate()
@@ -188,8 +222,7 @@ def test_an_interrupted_export_leaves_nothing(form: list[str], prefixdb_server: 
         process = subprocess.Popen(
             cli.command("export", "--out", str(target)), env=cli.environment, stderr=subprocess.PIPE
         )
-        while process.poll() is None and not (partial.exists() and partial.stat().st_size > 2_000_000):
-            pass
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 2_000_000, "some of it was written")
         process.send_signal(end)
         process.communicate(timeout=WAIT_S)
         assert process.returncode == (130 if end is signal.SIGINT else -signal.SIGKILL)
@@ -224,8 +257,7 @@ def test_a_server_that_is_killed_in_the_middle_gets_everything_once(tmp_path: Pa
         spools = server.data_dir / "imports"
         process = subprocess.Popen(cli.command("load", str(file), "--json"), env=cli.environment,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-        while process.poll() is None and not (spools.exists() and list(spools.iterdir())):
-            pass
+        wait_for(lambda: spools.exists() and any(spools.iterdir()), "the upload has begun")
         server.kill()
         server.start()
         out, said = process.communicate(timeout=WAIT_S)
