@@ -192,6 +192,10 @@ TRANSFER_PATIENCE_MS_MAX = 60_000
 """A client of a backup or an export that takes no message for so long is cut. Longer than for a scan: a slow disk or a
 bounded rate on the other side is normal, and one message is up to 1 MiB."""
 
+TRANSFER_MS_MAX = 24 * 3_600_000
+"""Longest backup or export. While one is open the engine keeps files that it has replaced, neighbours' rows in them, so
+whoever reads as slowly as the patience allows would put off the proof that a banned namespace is gone for ever."""
+
 IMPORTS_PER_NAMESPACE_MAX = 4
 """Imports of one namespace at a time, uploads that were interrupted and are kept included."""
 
@@ -231,6 +235,7 @@ if not (
     and MINTED_TOKEN_S_MAX <= SERVICE_TOKEN_S_MAX
     and ARCHIVE_FRAME_BYTES_MAX < ARCHIVE_ROW_BYTES_CEILING < REQUEST_BYTES_MAX
     and BACKUP_CHUNK_BYTES < REQUEST_BYTES_MAX
+    and TRANSFER_PATIENCE_MS_MAX < TRANSFER_MS_MAX
     and IMPORTS_PER_NAMESPACE_MAX < IMPORTS_MAX
     and SPOOLED_PER_NAMESPACE_PERCENT < SPOOLED_PERCENT < 100
     and NAMESPACE_ID_MAX + 1 == 2**64 - 1

@@ -62,6 +62,7 @@ class Wanted:
 
     database: None for every database; ``prefix`` is empty then.
     members: members and groups too; of all rows only.
+    labels: the namespace's labels too: they are its guardians' and the cluster's affair, as in a list of namespaces.
     codec: "zstd" or "none".
     """
 
@@ -69,6 +70,7 @@ class Wanted:
     database: int | None = None
     prefix: bytes = b""
     members: bool = False
+    labels: bool = False
     codec: str = "zstd"
 
     @property
@@ -202,7 +204,7 @@ def _header(wanted: Wanted, now_ms: int, last_version: int) -> Header:
         namespace_id=record.id,
         namespace=record.name,
         incarnation=record.incarnation,
-        labels=dict(record.labels),
+        labels=dict(record.labels) if wanted.labels else {},
         database=wanted.database,
         prefix=wanted.prefix,
         last_version=last_version,

@@ -120,13 +120,19 @@ class Grants:
         """
         return judge(record, self._store.get_many(grants_about(member, record.id)))
 
-    def is_denied(self, member: str, record: NamespaceRecord) -> bool:
-        """Return whether it was said that the member may not use the namespace, or none at all. Two reads."""
+    def is_held_back(self, member: str, record: NamespaceRecord) -> bool:
+        """Return whether the member may less in the namespace than in one nothing was said about: it is denied, or
+        granted other groups than everywhere. Two reads."""
         if not is_member_name(member):
             return False
         rows = self._store.get_many(grants_about(member, record.id))
         said = [decode_grant(schema.record_key_of(row), row) for row in rows if row is not None]
-        return any(grant.effect is not GrantEffect.ALLOW and _is_about(grant, record) for grant in said)
+        about = [grant for grant in said if _is_about(grant, record)]
+        if any(grant.effect is not GrantEffect.ALLOW for grant in about):
+            return True
+        elsewhere = {group for grant in about if grant.target is None for group in grant.groups}
+        here = _verdict(about)
+        return here is not None and not elsewhere.issubset(here)
 
     def usable(self, member: str) -> Callable[[NamespaceRecord], bool]:
         """Return a function that tells whether ``decide`` would find a namespace covered, from all of the member's

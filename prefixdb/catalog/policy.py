@@ -221,21 +221,22 @@ def check_target(session: Session, capability: Capability, namespace_id: int | N
         _deny()
 
 
-def check_clone(session: Session, source_id: int, *, denied: bool) -> None:
+def check_clone(session: Session, source_id: int, *, held_back: bool) -> None:
     """Return when the session may make another namespace with the rows of this one.
 
-    What was said about the source is not said about its clone. So whoever is kept out of the source must not make one,
-    and the rows of namespace 0, where nobody is let in by a grant, are the cluster guardians'.
+    What was said about the source is not said about its clone. So whoever is kept out of the source, or may less in it
+    than anywhere, must not make one, and the rows of namespace 0, where nobody is let in by a grant, are the cluster
+    guardians'.
 
     Args:
         session: of somebody who may create namespaces, see ``check_target``.
         source_id: the namespace to clone.
-        denied: a denial of the session's member covers it.
+        held_back: what was said about the session's member and the source is less than what holds for a new one.
 
     Raises:
         PermissionDeniedError: NOT_PERMITTED.
     """
-    if not _is_cluster_guardian(session) and (denied or source_id == DEFAULT_NAMESPACE_ID):
+    if not _is_cluster_guardian(session) and (held_back or source_id == DEFAULT_NAMESPACE_ID):
         _deny()
 
 

@@ -26,7 +26,7 @@ from prefixdb.backup.snapshot import Facts, ListedFile, StoreBackup, Sums
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, bad_field, error
-from prefixdb.limits import BACKUP_CHUNK_BYTES, TRANSFER_PATIENCE_MS_MAX
+from prefixdb.limits import BACKUP_CHUNK_BYTES, TRANSFER_MS_MAX, TRANSFER_PATIENCE_MS_MAX
 from prefixdb.service.administration import Act, Administration
 from prefixdb.service.calls import Call, Wire, parse
 from prefixdb.service.messages import timestamp
@@ -76,6 +76,7 @@ class Backups:
             UnavailableError: AUDIT_UNAVAILABLE; the disk refuses.
         """
         wire.patience_ms = wire.idle_ms = TRANSFER_PATIENCE_MS_MAX
+        wire.end_within(TRANSFER_MS_MAX)
         await _receive(wire, "begin")
         call.refresh()
         if self._one.locked():
@@ -165,6 +166,8 @@ async def _receive(wire: Wire, which: str) -> pb.BackupRequest:
 
 def _checked(files: Sequence[int], count: int) -> list[int]:
     """Return the positions a client wants, ascending, each once."""
+    if len(files) > count:  # Before they are made objects: a message has room for millions.
+        raise bad_field("wanted.files", f"must be below {count}, each position once.")
     wanted = list(files)
     if any(below >= above for below, above in itertools.pairwise(wanted)):
         raise bad_field("wanted.files", "must ascend, each position once.")

@@ -24,6 +24,7 @@ from prefixdb.service.streams import Stream
 _LOG = logging.getLogger("prefixdb.calls")
 
 _TOO_SLOW = "The client took no message for {} s."
+_TOO_LONG = "The call took longer than one may."
 _TOO_IDLE = "The client sent nothing for {} s."
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -155,7 +156,7 @@ class Wire:
     idle_ms: the same for one that sends none.
     """
 
-    __slots__ = ("_context", "_stream", "headers", "idle_ms", "patience_ms")
+    __slots__ = ("_context", "_ends_at", "_stream", "headers", "idle_ms", "patience_ms")
 
     def __init__(self, context: Any, stream: Stream) -> None:
         self._context = context
@@ -163,9 +164,20 @@ class Wire:
         self.headers = Headers(context)
         self.patience_ms = SLOW_READER_MS_MAX
         self.idle_ms = PIPELINE_IDLE_MS_MAX
+        self._ends_at = 0.0
+
+    def end_within(self, longest_ms: int) -> None:
+        """Have a call that holds what others wait for end after so long, however steadily its client takes messages."""
+        self._ends_at = self._stream.time() + longest_ms / 1000
 
     async def send(self, message: Any) -> None:
-        """Send a message and return when flow control has let it through."""
+        """Send a message and return when flow control has let it through.
+
+        Raises:
+            DeadlineExceededError: DEADLINE, the call has taken longer than ``end_within`` allows.
+        """
+        if 0 < self._ends_at < self._stream.time():
+            raise error(Reason.DEADLINE, _TOO_LONG)
         self._stream.wait_for_client(self.patience_ms, _TOO_SLOW.format(self.patience_ms // 1000))
         await self.headers.send()
         await self._context.write(message.SerializeToString())

@@ -18,7 +18,7 @@ from prefixdb.catalog.policy import ExportTarget, Session, check_export
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 from prefixdb.keycodec import check_database, prefix_span
-from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
+from prefixdb.limits import TRANSFER_MS_MAX, TRANSFER_PATIENCE_MS_MAX
 from prefixdb.service.administration import Administration
 from prefixdb.service.calls import Call, Wire
 from prefixdb.service.messages import describe, find_namespace, known
@@ -58,10 +58,12 @@ class Exports:
             InvalidArgumentError: BAD_FIELD (database, prefix, members, codec, namespace), KEY_TOO_LARGE.
             NotFoundError: NAMESPACE_NOT_FOUND, to those who may export every namespace.
             PermissionDeniedError: NOT_PERMITTED, also when the caller's rights change meanwhile; NAMESPACE_BANNED.
+            DeadlineExceededError: DEADLINE, the client is too slow.
             DataLossError: CORRUPTION, at the point of damage.
         """
         wanted, administrative = self._wanted(call, request)
         wire.patience_ms = TRANSFER_PATIENCE_MS_MAX
+        wire.end_within(TRANSFER_MS_MAX)
         if not administrative:
             await self._stream(call, wanted, wire)
             return
@@ -90,7 +92,9 @@ class Exports:
 
         administrative = check_export(call.session, target)
         call.needs = check
-        wanted = Wanted(known(record), database, request.prefix, members=request.members, codec=codec)
+        wanted = Wanted(
+            known(record), database, request.prefix, members=request.members, labels=administrative, codec=codec
+        )
         return wanted, administrative
 
     async def _stream(self, call: Call, wanted: Wanted, wire: Wire) -> None:

@@ -31,7 +31,7 @@ from prefixdb.catalog.grants import Grants
 from prefixdb.catalog.incoming import Incoming
 from prefixdb.catalog.names import check_name
 from prefixdb.catalog.namespaces import Registry
-from prefixdb.catalog.policy import check_clone, check_target
+from prefixdb.catalog.policy import Session, check_clone, check_target
 from prefixdb.catalog.staging import check_source
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, bad_field, error
@@ -159,7 +159,12 @@ class Staging:
         found = find_namespace(self._registry, request.source)
         check_target(call.session, call.method.capability, found.id if found else None)
         source = known(found)
-        check_clone(call.session, source.id, denied=self._grants.is_denied(call.session.subject, source))
+
+        def check(session: Session) -> None:
+            check_clone(session, source.id, held_back=self._grants.is_held_back(session.subject, source))
+
+        check(call.session)
+        call.needs = check  # A clone takes its time, and what was said can change.
         check_source(source, source)
         return source
 

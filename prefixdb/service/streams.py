@@ -55,6 +55,10 @@ class Stream:
         self.patience = ""
         """What to tell a client that did not move in time."""
 
+    def time(self) -> float:
+        """Return the loop's time in seconds."""
+        return self._registry.time()
+
     def wait_for_client(self, patience_ms: int, failure: str) -> None:
         """Let the sweep cut the stream with ``failure`` unless ``client_moved`` is called in time."""
         self.waiting_until = self._registry.time() + patience_ms / 1000
