@@ -21,6 +21,7 @@
 #include "python_types.h"
 #include "read_habit.h"
 #include "store.h"
+#include "table_check.h"
 
 namespace py = pybind11;
 
@@ -350,6 +351,11 @@ void AddEngine(py::module_& module) {
   engine.def("abandon", [](Engine& self) { self.store().Abandon(); });
 }
 
+void AddChecks(py::module_& module) {
+  module.def("check_table", [](const std::string& path) { Run([&] { return CheckTable(path); }); });
+  module.def("check_manifest", [](const std::string& directory) { Run([&] { return CheckManifest(directory); }); });
+}
+
 }  // namespace
 
 }  // namespace prefixdb::python
@@ -363,4 +369,5 @@ PYBIND11_MODULE(module, module) {
   AddCursor(module);
   AddTableWriter(module);
   AddEngine(module);
+  AddChecks(module);
 }

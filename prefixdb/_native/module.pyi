@@ -40,6 +40,13 @@ def split_data_key(row_key: bytes) -> tuple[int, int, bytes]: ...
 def encode_value(payload: bytes, version: int, expires_at_ms: int) -> bytes: ...
 def decode_value(stored: bytes) -> tuple[bytes, int, int]: ...
 
+# table_check.h
+def check_table(path: str) -> None:
+    """Compare every checksum inside a table file with its bytes."""
+
+def check_manifest(directory: str) -> None:
+    """The same for the MANIFEST of an engine's directory."""
+
 @final
 class Cursor:
     def fetch(self, max_rows: int, max_bytes: int, now_ms: int) -> list[Row]:

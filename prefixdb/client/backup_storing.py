@@ -11,7 +11,6 @@ from prefixdb.archive.objects import ObjectWriter
 from prefixdb.archive.places import Lease
 from prefixdb.archive.repository import Repository
 from prefixdb.client.backup_files import broken
-from prefixdb.v1 import transfer_pb2
 
 PIECES_AHEAD = 8
 """Pieces that may wait to be written, half a MiB each. Whoever sends waits then."""
@@ -46,8 +45,8 @@ class Storing:
         self.files_done = 0
         """Files that are stored whole."""
 
-    def take(self, chunk: transfer_pb2.BackupChunk) -> None:
-        """Store the next piece, sooner or later. What goes wrong with it may be raised by a later call.
+    def take(self, file: int, data: bytes) -> None:
+        """Store the next piece of the file at this position. What goes wrong with it may be raised by a later call.
 
         Raises:
             DataLossError: CORRUPTION; a file is not what the server had listed.
@@ -57,11 +56,11 @@ class Storing:
         if self._position < 0:
             self._position = next(self._coming, -1)
             self._left = self._files[self._position].size if self._position >= 0 else 0
-        if self._position < 0 or chunk.file != self._position or (self._left and not chunk.data):
+        if self._position < 0 or file != self._position or (self._left and not data):
             raise broken("it sent a piece of a file that was not asked for now")
-        self._left -= len(chunk.data)
+        self._left -= len(data)
         last = self._left <= 0  # Too many bytes are for the writer to refuse.
-        self._pieces.append(self._writing.submit(self._write, self._position, chunk.data, last=last))
+        self._pieces.append(self._writing.submit(self._write, file, data, last=last))
         if last:
             self._position = -1
         _wait(self._pieces, PIECES_AHEAD)

@@ -1,8 +1,8 @@
 """Backup and ListBans: the whole store out of the server.
 
     client                          server
-    BackupBegin            ──►      audit; snapshot
-                           ◄──      BackupHashing* while the sums of new files are read
+    BackupBegin            ──►      audit
+                           ◄──      BackupHashing* while files are read for their sums, before and after the snapshot
                            ◄──      BackupFacts, BackupFiles+
     BackupWanted           ──►
                            ◄──      BackupChunk*, and OK
@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from prefixdb.archive.bans import BannedIssue
 from prefixdb.backup.bans import banned_issues
-from prefixdb.backup.snapshot import Facts, ListedFile, StoreBackup, Sums
+from prefixdb.backup.snapshot import Facts, ListedFile, StoreBackup
+from prefixdb.backup.sums import OnProgress, Sums
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, bad_field, error
@@ -102,10 +103,12 @@ class Backups:
             pass
 
     async def _run(self, call: Call, wire: Wire, backup: StoreBackup, act: Act) -> None:
-        await self._begin_a_second()
+        begun = self._clock.now_ms() // 1_000
+        await self._reading(call, wire, backup, backup.read_ahead)
+        await self._leave_second(begun)
         facts = await _in_thread(backup.open, backup.stop)
         act.target = f"the whole store at version {facts.last_version}"
-        files = await self._hash(call, wire, backup)
+        files: list[ListedFile] = await self._reading(call, wire, backup, backup.read_sums)
         call.refresh()
         await wire.send(pb.BackupResponse(facts=_facts_message(facts)))
         for begin in range(0, len(files), FILES_PAGE):
@@ -119,27 +122,30 @@ class Backups:
         async with contextlib.aclosing(_ahead(backup, wanted)) as chunks:
             async for position, data in chunks:
                 call.refresh()
-                await wire.send(pb.BackupResponse(chunk=pb.BackupChunk(file=position, data=data)))
+                await wire.send(_chunk_message(position, data))
 
-    async def _begin_a_second(self) -> None:
-        """Wait for the next second: a token tells its time in whole ones, and a restored store believes those of the
-        seconds that were over at the backup's instant. So nobody's token of a moment ago is lost."""
+    async def _leave_second(self, begun: int) -> None:
+        """Wait until the second is over in which the call came: a token tells its time in whole ones, and a restored
+        store believes those of the seconds that were over at the backup's instant. So nobody's token of before is lost.
+        Most often that has happened while files were read."""
         loop = asyncio.get_running_loop()
-        begun, latest = self._clock.now_ms() // 1_000, loop.time() + 1  # A clock may stand still.
+        latest = loop.time() + 1  # A clock may stand still.
         while loop.time() < latest:
             if self._clock.now_ms() // 1_000 > begun:
                 return
             await asyncio.sleep(_LOOK_S)
 
-    async def _hash(self, call: Call, wire: Wire, backup: StoreBackup) -> list[ListedFile]:
-        """Read the sums in a thread and tell the client how far that is."""
+    async def _reading(
+        self, call: Call, wire: Wire, backup: StoreBackup, read: Callable[[OnProgress], _Result]
+    ) -> _Result:
+        """Read files in a thread and tell the client how far that is."""
         progress = (0, 0)
 
         def remember(done: int, total: int) -> None:
             nonlocal progress
             progress = (done, total)
 
-        reading = asyncio.create_task(asyncio.to_thread(backup.read_sums, remember))
+        reading = asyncio.create_task(asyncio.to_thread(read, remember))
         try:
             while not (await asyncio.wait((reading,), timeout=HASHING_TOLD_S))[0]:
                 call.refresh()
@@ -208,6 +214,13 @@ async def _settled(work: asyncio.Task[Any]) -> None:
             await asyncio.wait((work,))
     if not work.cancelled():
         work.exception()  # Looked at, so that nobody reports it as lost.
+
+
+def _chunk_message(position: int, data: bytes) -> pb.BackupResponse:
+    message = pb.BackupResponse()
+    message.chunk.file = position
+    message.chunk.data = data  # A chunk that is made first and then put in would be copied once more.
+    return message
 
 
 def _facts_message(facts: Facts) -> pb.BackupFacts:

@@ -58,6 +58,11 @@ module.set_types(
     }
 )
 
+check_table_file = module.check_table
+"""Raise unless every checksum in a table file is right; for ``prefixdb.store.checks``."""
+
+check_manifest_of = module.check_manifest
+"""The same for the MANIFEST of an engine's directory."""
 
 FILTER_COUNTS = ("malformed_kept", "expired_dropped", "namespaces_skipped")
 """What of the filter's counts the status tells."""

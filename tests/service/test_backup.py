@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
-from prefixdb.backup import snapshot as module
+from prefixdb.backup import sums as module
 from prefixdb.catalog.entities import Guardian, Privilege, ReclaimPhase
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.service import backups
@@ -37,10 +37,10 @@ MIB = 1024 * 1024
 def no_wait_for_the_next_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the wait is for is tested where tokens are; here it would only take time."""
 
-    async def at_once(_: object) -> None:
+    async def at_once(*_: object) -> None:
         return
 
-    monkeypatch.setattr(backups.Backups, "_begin_a_second", at_once)
+    monkeypatch.setattr(backups.Backups, "_leave_second", at_once)
 
 
 @asynccontextmanager
@@ -166,7 +166,7 @@ def test_a_call_that_nobody_cuts_looks_for_itself(tmp_path: Path, monkeypatch: p
             taking = Taking(await server.login("keeper"))
             await fill(server.caller(server.create("acme")), 2)
             members = server.app.authority.identities.members
-            honest = module.StoreBackup._blocks
+            honest = module.SumReader.blocks
             asked: list[str] = []
 
             def lose(self: Any, found: Any, size: int) -> Any:
@@ -175,7 +175,7 @@ def test_a_call_that_nobody_cuts_looks_for_itself(tmp_path: Path, monkeypatch: p
                     members.update(0, "keeper", privileges=())
                 return honest(self, found, size)
 
-            monkeypatch.setattr(module.StoreBackup, "_blocks", lose)
+            monkeypatch.setattr(module.SumReader, "blocks", lose)
             with pytest.raises(PrefixdbError) as caught:
                 with pytest.raises(AssertionError):
                     await taking.begin()
@@ -394,7 +394,7 @@ def test_a_file_that_was_read_before_is_not_read_again_for_its_sum(
             acme = server.caller(server.create("acme"))
             await fill(acme, 2)
             read: list[str] = []
-            honest = module.StoreBackup._blocks
+            honest = module.SumReader.blocks
 
             def remember(self: Any, found: Any, size: int) -> Any:
                 read.append(found.path)
@@ -402,7 +402,7 @@ def test_a_file_that_was_read_before_is_not_read_again_for_its_sum(
 
             first = await take_backup(server.guardian)
             await acme.call(acme.key_value.Put, kv.PutRequest(key=b"more", value=b"x"))
-            monkeypatch.setattr(module.StoreBackup, "_blocks", remember)
+            monkeypatch.setattr(module.SumReader, "blocks", remember)
             taking = await Taking(server.guardian).begin()
             await taking.want([])
             await taking.chunks()

@@ -92,7 +92,7 @@ def test_pieces_become_files(tmp_path: Path) -> None:
             chunk(1, CONTENT["db/000009.sst"][1000:]),
             chunk(2, CONTENT["db/CURRENT"]),
         ):
-            storing.take(piece)
+            storing.take(piece.file, piece.data)
         storing.check_done()
         assert storing.files_done == 3
     assert repository.objects() == {file.sha256: file.size for file in FILES[:3]}
@@ -120,7 +120,7 @@ def test_what_was_not_asked_for_is_refused_and_leaves_nothing(kind: str, tmp_pat
 
         def receive() -> None:
             for piece in chunks:
-                storing.take(piece)
+                storing.take(piece.file, piece.data)
             storing.check_done()
 
         assert refused(receive) is reason

@@ -195,11 +195,12 @@ class AsyncTaking:
             while (message := await exchange.receive(SILENCE_S_MAX)) is not None:
                 if message.WhichOneof("response") != "chunk":
                     raise broken("it sent something else where files should be")
-                await wire.in_thread(storing.take, message.chunk)
-                received += len(message.chunk.data)
+                data = message.chunk.data  # Each look at it makes a copy.
+                await wire.in_thread(storing.take, message.chunk.file, data)
+                received += len(data)
                 self.bytes_new = received
                 self._tell(BackupProgress("storing", received, total))
-                wait_s = self._pace.wait_s(len(message.chunk.data))
+                wait_s = self._pace.wait_s(len(data))
                 if wait_s > 0:  # The rate is bounded by reading slowly.
                     await wire.sleep(wait_s)
             await wire.in_thread(storing.check_done)

@@ -16,6 +16,7 @@ import grpc
 from prefixdb.client.channel import channel_credentials, channel_options
 from prefixdb.client.methods import Method, RequestT, ResponseT
 from prefixdb.client.options import ClientOptions
+from prefixdb.client.watchdog import READS
 
 T = TypeVar("T")
 Channel: TypeAlias = grpc.Channel
@@ -174,11 +175,7 @@ class Upload(Generic[RequestT, ResponseT]):
 
 
 def _next(call: Any, timeout_s: float | None) -> Any:
-    """Return the next message of a call, None at its end.
-
-    A blocking read of gRPC takes no timeout, so a timer cancels the call. That costs a short-lived thread for each
-    page of a thousand rows.
-    """
+    """Return the next message of a call, None at its end."""
     if timeout_s is None:
         return next(call, None)
     timed_out = threading.Event()
@@ -187,17 +184,13 @@ def _next(call: Any, timeout_s: float | None) -> Any:
         timed_out.set()
         call.cancel()
 
-    timer = threading.Timer(timeout_s, expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        return next(call, None)
-    except grpc.RpcError as cause:
-        if timed_out.is_set():
-            raise TimeoutError from cause
-        raise
-    finally:
-        timer.cancel()
+    with READS.watching(timeout_s, expire):
+        try:
+            return next(call, None)
+        except grpc.RpcError as cause:
+            if timed_out.is_set():
+                raise TimeoutError from cause
+            raise
 
 
 class Membership:
