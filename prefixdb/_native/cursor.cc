@@ -46,24 +46,43 @@ void Cursor::ReleaseView() {
 }
 
 Outcome Cursor::Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, RowBlock* block) {
-  uint64_t taken = 0;
-  const auto take = [this, block](std::string_view key, const StoredValue& value) {
+  uint64_t size = 0;
+  return Walk(now_ms, true, [&](std::string_view key, const StoredValue& value) {
     const std::string_view payload = options_.keys_only ? std::string_view() : block->bytes.Copy(value.payload);
     block->rows.push_back({block->bytes.Copy(key), payload, value.version, value.expires_at_ms});
-    return key.size() + payload.size();
-  };
-  return Walk({max_rows, max_bytes, now_ms}, &taken, take);
+    size += key.size() + payload.size();
+    return block->rows.size() >= max_rows || size >= max_bytes ? Next::kEnough : Next::kMore;
+  });
+}
+
+Outcome Cursor::Pack(uint64_t now_ms, RowPacker* packer) {
+  if (options_.reverse || options_.keys_only) return Outcome::Invalid("only whole rows in ascending order are packed");
+  return Walk(now_ms, false, [packer](std::string_view key, const StoredValue& value) {
+    switch (packer->Add(key, value)) {
+      case RowPacker::Answer::kTaken:
+        return Next::kMore;
+      case RowPacker::Answer::kFull:
+        return Next::kEnough;
+      case RowPacker::Answer::kNotThis:
+        return Next::kNotThis;
+      case RowPacker::Answer::kForeign:
+      case RowPacker::Answer::kOutOfOrder:
+        break;
+    }
+    return Next::kForeign;
+  });
 }
 
 Outcome Cursor::Count(uint64_t max_rows, uint64_t now_ms, uint64_t* counted) {
   *counted = 0;
-  const auto take = [](std::string_view, const StoredValue&) { return size_t{0}; };
   while (*counted < max_rows) {
-    uint64_t taken = 0;
-    Outcome outcome = Walk({std::min(max_rows - *counted, kCountAtOnce), UINT64_MAX, now_ms}, &taken, take);
+    const uint64_t before = *counted;
+    const uint64_t most = before + std::min(max_rows - before, kCountAtOnce);
+    Outcome outcome = Walk(now_ms, true, [counted, most](std::string_view, const StoredValue&) {
+      return ++*counted >= most ? Next::kEnough : Next::kMore;
+    });
     if (!outcome.ok()) return outcome;
-    if (taken == 0) break;
-    *counted += taken;
+    if (*counted == before) break;
   }
   return {};
 }
@@ -85,7 +104,7 @@ void Cursor::Start() {
 }
 
 template <typename Take>
-Outcome Cursor::Walk(const Limits& limits, uint64_t* taken, Take take) {
+Outcome Cursor::Walk(uint64_t now_ms, bool timed, Take take) {
   if (generation_ != ForkGeneration()) return Outcome::Closed();
   const std::lock_guard lock(mutex_);
   if (iterator_ == nullptr || closing_.load(std::memory_order_relaxed))
@@ -93,7 +112,7 @@ Outcome Cursor::Walk(const Limits& limits, uint64_t* taken, Take take) {
   if (done_) return {};
   if (!started_) Start();
   const auto deadline = std::chrono::steady_clock::now() + kFetchTimeMax;
-  uint64_t size = 0;
+  bool taken = false;
   for (uint64_t looked_at = 1;; ++looked_at) {
     if (!iterator_->Valid()) {
       const rocksdb::Status status = iterator_->status();
@@ -102,7 +121,7 @@ Outcome Cursor::Walk(const Limits& limits, uint64_t* taken, Take take) {
         return {};
       }
       // What lies in front of the damage is good; the next call meets it again, with nothing to return.
-      return *taken > 0 ? Outcome{} : Outcome::Of(status);
+      return taken ? Outcome{} : Outcome::Of(status);
     }
     const std::string_view key = AsView(iterator_->key());
     if (!InSpan(key)) {
@@ -113,20 +132,23 @@ Outcome Cursor::Walk(const Limits& limits, uint64_t* taken, Take take) {
       return Outcome::SpanViolation();
     }
     const auto value = DecodeValue(AsView(iterator_->value()));
-    if (!value) return *taken > 0 ? Outcome{} : Outcome::DamagedRow();
-    if (limits.now_ms == 0 || !value->ExpiredAt(limits.now_ms)) {
-      size += take(key, *value);
-      ++*taken;
+    if (!value) return taken ? Outcome{} : Outcome::DamagedRow();
+    Next next = Next::kMore;
+    if (now_ms == 0 || !value->ExpiredAt(now_ms)) {
+      next = take(key, *value);
+      if (next == Next::kForeign) return Outcome::SpanViolation();
+      if (next == Next::kNotThis) return {};
+      taken = true;
     }
     if (options_.reverse) {
       iterator_->Prev();
     } else {
       iterator_->Next();
     }
-    if (*taken >= limits.max_rows || size >= limits.max_bytes) return {};
+    if (next == Next::kEnough) return {};
     if (looked_at % kLookAtTimeEvery == 0) {
       if (closing_.load(std::memory_order_relaxed)) return {Fault::kClosed, false, "the cursor is closed"};
-      if (*taken > 0 && std::chrono::steady_clock::now() > deadline) return {};
+      if (timed && taken && std::chrono::steady_clock::now() > deadline) return {};
     }
   }
 }

@@ -26,6 +26,7 @@
 
 #include "arena.h"
 #include "outcome.h"
+#include "row_packer.h"
 #include "use_count.h"
 
 namespace prefixdb {
@@ -96,6 +97,12 @@ class Cursor {
   // the next call meets the damage again. REQUIRES: max_rows >= 1.
   Outcome Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, RowBlock* block);
 
+  // Adds the next rows to `packer` until it takes no more; what it did not take is where the next call begins. No rows
+  // and an ok outcome mean the end of the walk. Unlike Fetch it goes on for as long as it takes: nobody holds a lock
+  // meanwhile, and Close ends it. A row that `packer` finds foreign is a span violation. Damage as in Fetch.
+  // REQUIRES: neither reverse nor keys_only.
+  Outcome Pack(uint64_t now_ms, RowPacker* packer);
+
   // Advances over at most `max_rows` live rows; fewer only at the end.
   Outcome Count(uint64_t max_rows, uint64_t now_ms, uint64_t* counted);
 
@@ -103,15 +110,17 @@ class Cursor {
   void Close();
 
  private:
-  struct Limits {
-    uint64_t max_rows;
-    uint64_t max_bytes;
-    uint64_t now_ms;
+  // What becomes of the walk after a row.
+  enum class Next : uint8_t {
+    kMore,
+    kEnough,   // The row was taken; the walk stops behind it.
+    kNotThis,  // The row was not taken; the walk stops in front of it.
+    kForeign,  // The row is none that the caller may have.
   };
 
-  // Calls `take(key, payload, version, expires_at_ms)` per live row; `taken` and `size` say how far it came.
+  // Calls `take(key, value)` per live row, which answers with a Next. `timed`: stop after about 10 ms.
   template <typename Take>
-  Outcome Walk(const Limits& limits, uint64_t* taken, Take take);
+  Outcome Walk(uint64_t now_ms, bool timed, Take take);
   void Start();
   void ReleaseView();  // REQUIRES: mutex_ is held, or nobody else has the cursor.
   bool InSpan(std::string_view key) const noexcept { return options_.begin <= key && key < options_.end; }

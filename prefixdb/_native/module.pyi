@@ -52,6 +52,12 @@ class Cursor:
     def fetch(self, max_rows: int, max_bytes: int, now_ms: int) -> list[Row]:
         """``prefixdb.store.base.Cursor.fetch``; ``now_ms`` 0 returns expired rows too. Rows in front of damage are
         returned, and the next call raises."""
+    def pack(
+        self, head: bytes, max_rows: int, max_bytes: int, now_ms: int
+    ) -> tuple[bytes, int, int, bytes, bytes, int, int, int, int, int] | None:
+        """The fields of ``prefixdb.archive.PackedRows``; None at the end. ``max_bytes`` bounds keys, values and what
+        stands beside them. It takes as long as it takes, without the interpreter's lock; ``close`` ends it. A key that
+        does not begin with ``head`` or does not ascend is a SpanViolationError."""
     def count(self, max_rows: int, now_ms: int) -> int: ...
     def close(self) -> None: ...
 

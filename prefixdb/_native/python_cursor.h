@@ -18,6 +18,7 @@ class PyCursor {
   PyCursor& operator=(const PyCursor&) = delete;
 
   pybind11::list Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms);
+  pybind11::object Pack(pybind11::handle head, uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms);
   uint64_t Count(uint64_t max_rows, uint64_t now_ms);
   void Close();
 

@@ -25,7 +25,7 @@ from prefixdb.archive.contents import (
 )
 from prefixdb.archive.frames import damaged, frames_of
 from prefixdb.archive.reader import ArchiveReader, Content
-from prefixdb.archive.rows import ArchiveRow, Rows, row_batches, scattered_batches
+from prefixdb.archive.rows import ArchiveRow, PackedRows, Rows, row_batches, scattered_batches
 from prefixdb.archive.writer import ArchiveWriter
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Header",
     "Member",
     "Members",
+    "PackedRows",
     "Rows",
     "damaged",
     "frames_of",

@@ -11,7 +11,7 @@ from operator import lt
 
 from prefixdb.archive.contents import Footer, Header
 from prefixdb.archive.frames import KINDS, Fault
-from prefixdb.archive.rows import ArchiveRow, check_rows
+from prefixdb.archive.rows import ArchiveRow, PackedRows, check_packed, check_rows
 from prefixdb.limits import GROUPS_PER_NAMESPACE_MAX, MEMBERS_PER_NAMESPACE_MAX
 
 __all__ = ["Order"]
@@ -68,21 +68,20 @@ class Order:
 
     def rows(self, database: int, rows: Sequence[ArchiveRow]) -> None:
         """A frame of rows has come."""
-        header = self._expect(_ROWS)
-        if header.database is not None and database != header.database:
-            raise Fault("Rows of another database than the header says.")
+        header, versions = self._rows_may_come(database)
         after = None
         if header.sorted:
-            if database < self._database:
-                raise Fault("The rows are not in order: a database stands behind a greater one.")
             after = self._last_key if database == self._database else b""
-        greatest = check_rows(rows, (0, 0) if header.kind == "rows" else (1, header.last_version), after=after)
-        # Keys that ascend share a prefix when the first and the last have it.
-        if not (rows[0][0].startswith(header.prefix) and rows[-1][0].startswith(header.prefix)):
-            raise Fault("A key does not have the prefix that the header says.")
-        self._stage, self._database, self._last_key = _ROWS, database, rows[-1][0]
-        self._rows += len(rows)
-        self._max_version = max(self._max_version, greatest)
+        greatest = check_rows(rows, versions, after=after)
+        self._took(database, len(rows), greatest, rows[0][0], rows[-1][0])
+
+    def packed(self, rows: PackedRows) -> None:
+        """A frame of rows has come that were packed where they are kept; of a sorted archive."""
+        header, versions = self._rows_may_come(rows.database)
+        if not header.sorted:
+            raise Fault("Packed rows in an archive that is not sorted.")
+        check_packed(rows, versions, after=self._last_key if rows.database == self._database else b"")
+        self._took(rows.database, rows.rows, rows.greatest_version, rows.first_key, rows.last_key)
 
     def end(self, footer: Footer) -> None:
         """The footer has come."""
@@ -100,6 +99,25 @@ class Order:
         if self._stage > stage:
             raise Fault("A frame stands behind one that it belongs in front of.")
         return self._header
+
+    def _rows_may_come(self, database: int) -> tuple[Header, tuple[int, int]]:
+        """Return the header and the least and greatest version when rows of this database may come now."""
+        header = self._expect(_ROWS)
+        if header.database is not None and database != header.database:
+            raise Fault("Rows of another database than the header says.")
+        if header.sorted and database < self._database:
+            raise Fault("The rows are not in order: a database stands behind a greater one.")
+        return header, (0, 0) if header.kind == "rows" else (1, header.last_version)
+
+    def _took(self, database: int, rows: int, greatest: int, first_key: bytes, last_key: bytes) -> None:
+        """Count rows that were checked but for the prefix."""
+        prefix = self._expect(_ROWS).prefix
+        # Keys that ascend share a prefix when the first and the last have it.
+        if not (first_key.startswith(prefix) and last_key.startswith(prefix)):
+            raise Fault("A key does not have the prefix that the header says.")
+        self._stage, self._database, self._last_key = _ROWS, database, last_key
+        self._rows += rows
+        self._max_version = max(self._max_version, greatest)
 
     def _whole_namespace(self, stage: int) -> None:
         if self._expect(stage).kind != "namespace":

@@ -27,8 +27,11 @@ from prefixdb.limits import (
 
 __all__ = [
     "EXPIRES_AT_MS_MAX",
+    "FRAME_HEAD_BYTES",
     "ArchiveRow",
+    "PackedRows",
     "Rows",
+    "check_packed",
     "check_rows",
     "decode_rows",
     "encode_rows",
@@ -60,6 +63,30 @@ class Rows(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Rows(database={self.database}, rows={len(self.rows)} of them)"
+
+
+class PackedRows(NamedTuple):
+    """Content of a frame of rows that was made elsewhere, from one walk over ascending keys, and what is known of it.
+
+    Whoever made it has compared each key with the one before it.
+
+    longest_key, longest_value: in bytes.
+    latest_end_ms: the greatest expires_at_ms.
+    """
+
+    content: bytes
+    rows: int
+    database: int
+    first_key: bytes
+    last_key: bytes
+    longest_key: int
+    longest_value: int
+    least_version: int
+    greatest_version: int
+    latest_end_ms: int
+
+    def __repr__(self) -> str:
+        return f"PackedRows(database={self.database}, rows={self.rows})"
 
 
 def encode_rows(database: int, rows: Sequence[ArchiveRow]) -> bytes:
@@ -132,6 +159,30 @@ def check_rows(rows: Sequence[ArchiveRow], versions: tuple[int, int], *, after: 
     if after is not None and (keys[0] <= after or not all(map(lt, keys, keys[1:]))):
         raise Fault("The rows are not in order, or one of them stands twice.")
     return greatest
+
+
+def check_packed(packed: PackedRows, versions: tuple[int, int], *, after: bytes) -> None:
+    """Check of rows that were packed elsewhere what ``encode_rows`` and ``check_rows`` check of others.
+
+    Args:
+        packed: its keys ascend.
+        versions: least and greatest allowed.
+        after: the first key must be greater than it.
+
+    Raises:
+        Fault: of what kind the first fault found is.
+    """
+    _check_size(packed.content, packed.rows)
+    if not packed.first_key or packed.longest_key > KEY_BYTES_MAX:
+        raise Fault("A key is empty or longer than a key may be.")
+    if packed.longest_value > VALUE_BYTES_CEILING:
+        raise Fault("A value is longer than a value may be.")
+    if packed.least_version < versions[0] or packed.greatest_version > versions[1]:
+        raise Fault("A version is out of the range that the header allows.")
+    if packed.latest_end_ms > EXPIRES_AT_MS_MAX:
+        raise Fault("An end of life is out of its range.")
+    if not after < packed.first_key <= packed.last_key:
+        raise Fault("The rows are not in order, or one of them stands twice.")
 
 
 def scattered_batches(rows: Iterable[tuple[int, bytes, bytes, int, int]]) -> Iterator[Rows]:

@@ -17,7 +17,7 @@ from prefixdb.archive.contents import (
 )
 from prefixdb.archive.frames import START_DIGEST, Frame, chain, encode_frame
 from prefixdb.archive.order import Order
-from prefixdb.archive.rows import ArchiveRow, encode_rows
+from prefixdb.archive.rows import ArchiveRow, PackedRows, encode_rows
 
 __all__ = ["ArchiveWriter"]
 
@@ -66,6 +66,11 @@ class ArchiveWriter:
         content = encode_rows(database, rows)
         self._order.rows(database, rows)
         return self._frame("rows", content)
+
+    def packed(self, rows: PackedRows) -> bytes:
+        """Return a frame of rows that were packed where they are kept."""
+        self._order.packed(rows)
+        return self._frame("rows", rows.content)
 
     def footer(self) -> bytes:
         """Return the last frame."""

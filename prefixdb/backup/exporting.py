@@ -13,24 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from prefixdb.archive import (
-    ArchiveRow,
-    ArchiveWriter,
-    Group,
-    GroupRule,
-    Header,
-    Member,
-    group_batches,
-    member_batches,
-    row_batches,
-)
+from prefixdb.archive import ArchiveWriter, Group, GroupRule, Header, Member, group_batches, member_batches
+from prefixdb.backup.packing import foreign, row_frames
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import NamespaceRecord
 from prefixdb.catalog.member_records import decode_member
 from prefixdb.catalog.policy import BUILTIN_GROUP_NAMES
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
 from prefixdb.keycodec import (
     DATA_HEAD_BYTES,
     FAMILY_DATA,
@@ -42,18 +32,17 @@ from prefixdb.keycodec import (
     split_system_key,
     system_key,
 )
-from prefixdb.limits import ARCHIVE_FRAME_BYTES_MAX, ARCHIVE_FRAME_ROWS_MAX
+from prefixdb.limits import MIB
 from prefixdb.store.base import Cursor, Row, Store
 from prefixdb.version import VERSION
 
-ROW_HEAD_BYTES = 32
-"""Most that a frame needs for a row beside its key and payload; the cursor counts a longer key."""
-
-FETCH_BYTES = ARCHIVE_FRAME_BYTES_MAX - ARCHIVE_FRAME_ROWS_MAX * ROW_HEAD_BYTES - 64
-"""Keys and payloads fetched at once: with a full frame's heads they fit a frame, but for a last row that is large."""
-
 _FAMILY_HEAD_BYTES = 9
 """Namespace and family in front of a row key."""
+
+_PAGE_ROWS = 1_000
+"""System records fetched at once."""
+
+_PAGE_BYTES = 1 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,10 @@ class Exporter:
     """
 
     def __init__(self, store: Store, clock: Clock, wanted: Wanted) -> None:
-        self._head = data_key(wanted.record.id, 0, b"x")[:_FAMILY_HEAD_BYTES]
+        database = wanted.database
+        # What every key has to begin with; made on another way than the span.
+        head = data_key(wanted.record.id, database or 0, b"x")
+        self._head = head[: _FAMILY_HEAD_BYTES if database is None else DATA_HEAD_BYTES]
         self._namespace_id = wanted.record.id
         span = wanted.rows_span
         if wanted.members:
@@ -131,49 +123,35 @@ class Exporter:
         last_version = self._store.status().last_version
         self._writer = ArchiveWriter(_header(self._wanted, self._made_at_ms, last_version))
         yield [self._writer.header()]
-        rows = self._cursor.fetch(ARCHIVE_FRAME_ROWS_MAX, FETCH_BYTES)
-        groups: list[Group] = []
-        members: list[Member] = []
-        while rows and not is_data_key(rows[0].key):
-            system = [row for row in rows if not is_data_key(row.key)]
-            self._take_system(system, groups, members)
-            rows = rows[len(system) :] or self._cursor.fetch(ARCHIVE_FRAME_ROWS_MAX, FETCH_BYTES)
-        for batch in group_batches(groups):
-            yield [self._writer.groups(batch)]
-        for some in member_batches(members):
-            yield [self._writer.members(some)]
-        while rows:
-            yield self._rows_frames(rows)
-            rows = self._cursor.fetch(ARCHIVE_FRAME_ROWS_MAX, FETCH_BYTES)
+        rows: Sequence[Row] = ()
+        if self._wanted.members:
+            groups, members, rows = self._system()
+            for batch in group_batches(groups):
+                yield [self._writer.groups(batch)]
+            for some in member_batches(members):
+                yield [self._writer.members(some)]
+        for frame, count in row_frames(self._writer, self._cursor, self._head, rows):
+            self._rows_done += count
+            yield [frame]
         yield [self._writer.footer()]
 
-    def _rows_frames(self, rows: Sequence[Row]) -> list[bytes]:
-        """Return the frames of fetched rows: one, unless they are of several databases or the last one is large."""
-        self._rows_done += len(rows)
-        head = rows[0].key[:DATA_HEAD_BYTES]
-        size = sum([len(key) + len(payload) for key, payload, _, _ in rows])
-        if head.startswith(self._head) and size <= ARCHIVE_FRAME_BYTES_MAX - len(rows) * ROW_HEAD_BYTES:
-            cut = DATA_HEAD_BYTES
-            same: list[ArchiveRow] = [
-                (key[cut:], payload, version, expires) for key, payload, version, expires in rows if key[:cut] == head
-            ]
-            if len(same) == len(rows):
-                return [self._writer.rows(int.from_bytes(head[_FAMILY_HEAD_BYTES:]), same)]
-        return [self._writer.rows(*batch) for batch in row_batches(self._split(rows))]
-
-    def _split(self, rows: Sequence[Row]) -> Iterator[tuple[int, bytes, bytes, int, int]]:
-        for key, payload, version, expires_at_ms in rows:
-            if not key.startswith(self._head) or len(key) <= DATA_HEAD_BYTES:
-                raise _foreign()
-            database = int.from_bytes(key[_FAMILY_HEAD_BYTES:DATA_HEAD_BYTES])
-            yield database, key[DATA_HEAD_BYTES:], payload, version, expires_at_ms
+    def _system(self) -> tuple[list[Group], list[Member], Sequence[Row]]:
+        """Return groups and members, and what was fetched of the data behind them."""
+        groups: list[Group] = []
+        members: list[Member] = []
+        while rows := self._cursor.fetch(_PAGE_ROWS, _PAGE_BYTES):
+            system = [row for row in rows if not is_data_key(row.key)]
+            self._take_system(system, groups, members)
+            if len(system) < len(rows):
+                return groups, members, rows[len(system) :]
+        return groups, members, ()
 
     def _take_system(self, rows: Sequence[Row], groups: list[Group], members: list[Member]) -> None:
         """Take what travels of the namespace's system records."""
         for row in rows:
             namespace_id, tag, record_key = split_system_key(row.key)
             if namespace_id != self._namespace_id:
-                raise _foreign()
+                raise foreign()
             if tag == Tag.GROUP:
                 group = schema.decode_group(schema.text_of(record_key), row)
                 if group.name not in BUILTIN_GROUP_NAMES:
@@ -209,8 +187,3 @@ def _header(wanted: Wanted, now_ms: int, last_version: int) -> Header:
         prefix=wanted.prefix,
         last_version=last_version,
     )
-
-
-def _foreign() -> Exception:
-    """Return the error for a row that is not the namespace's: the server stops serving on it."""
-    return error(Reason.INTERNAL, "The storage engine returned a row of another namespace.")

@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from prefixdb.archive import PackedRows
 from prefixdb.keycodec import RowKey, Span
 
 
@@ -160,6 +161,33 @@ class Cursor(Protocol):
 
     def close(self) -> None:
         """Release the view; harmless when called again."""
+
+
+@runtime_checkable
+class PackingCursor(Cursor, Protocol):
+    """A cursor that also makes the contents of an archive's frames itself, with no object for each row.
+
+    Optional: a store whose cursors fetch only is complete. Ask with ``isinstance``; ``prefixdb.backup.packing`` does,
+    and has the other way for those that do not.
+    """
+
+    def pack(self, head: bytes, max_rows: int, max_bytes: int) -> PackedRows | None:
+        """Return the next rows of one database as the content of a frame; None when the walk is done.
+
+        It is the content that ``archive.encode_rows`` makes of the rows that ``fetch`` returns, cut as
+        ``archive.row_batches`` cuts them. Other threads go on meanwhile, however long it takes; ``close`` ends it.
+
+        Args:
+            head: what each row key has to begin with, at least namespace and family; looked at besides the span.
+            max_rows: at most so many, at least 1.
+            max_bytes: at most so many of keys, payloads and what stands beside them, but for a single larger row.
+
+        Raises:
+            ValueError: the cursor goes in reverse, or without payloads.
+            DataLossError: CORRUPTION, at the point of damage.
+            InternalError: a key is outside the span, does not begin with ``head`` or is not above the one before; the
+                store refuses all work afterwards.
+        """
 
 
 @dataclass(slots=True)

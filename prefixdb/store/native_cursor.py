@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from prefixdb.archive import PackedRows
 from prefixdb.clock import Clock
 from prefixdb.store.base import Row
 
@@ -13,12 +14,15 @@ class EngineCursor(Protocol):
     """See ``prefixdb/_native/module.pyi``."""
 
     def fetch(self, max_rows: int, max_bytes: int, now_ms: int) -> list[Row]: ...
+    def pack(
+        self, head: bytes, max_rows: int, max_bytes: int, now_ms: int
+    ) -> tuple[bytes, int, int, bytes, bytes, int, int, int, int, int] | None: ...
     def count(self, max_rows: int, now_ms: int) -> int: ...
     def close(self) -> None: ...
 
 
 class NativeCursor:
-    """``prefixdb.store.base.Cursor`` over the engine's.
+    """``prefixdb.store.base.PackingCursor`` over the engine's.
 
     Args:
         cursor: a fresh cursor.
@@ -49,6 +53,14 @@ class NativeCursor:
             return self._cursor.fetch(max_rows, min(max_bytes, _U64_MAX), self._clock.now_ms() if self._clock else 0)
         except Exception as failure:
             raise self._failed(failure) from failure
+
+    def pack(self, head: bytes, max_rows: int, max_bytes: int) -> PackedRows | None:
+        self._check()
+        try:
+            packed = self._cursor.pack(head, max_rows, max_bytes, self._clock.now_ms() if self._clock else 0)
+        except Exception as failure:
+            raise self._failed(failure) from failure
+        return None if packed is None else PackedRows(*packed)
 
     def count(self, max_rows: int) -> int:
         self._check()
