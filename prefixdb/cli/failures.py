@@ -11,13 +11,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 import click
 
+from prefixdb.cli.text import harmless, json_line
 from prefixdb.errors import ConflictError, DataLossError, NotFoundError, PrefixdbError, Reason
 
 EXIT_NOT_FOUND = 1
@@ -102,12 +102,12 @@ def say_failure(failure: PrefixdbError, *, as_json: bool, advice: str | None = N
         }
         _write_json(content)
         return
-    click.echo(f"prefixdb: {failure.message}", err=True)
+    click.echo(f"prefixdb: {harmless(failure.message)}", err=True)
     request_id = failure.metadata.get("request_id")
     if request_id is not None:
-        click.echo(f"  request id: {request_id}", err=True)
+        click.echo(f"  request id: {harmless(request_id)}", err=True)
     if advice is not None:
-        click.echo(f"  next: {advice}", err=True)
+        click.echo(f"  next: {harmless(advice)}", err=True)
 
 
 def say_usage(failure: click.ClickException, *, as_json: bool) -> None:
@@ -119,7 +119,7 @@ def say_usage(failure: click.ClickException, *, as_json: bool) -> None:
         content = {"code": "USAGE", "message": message, "next": help_hint, "exit_status": EXIT_USAGE}
         _write_json(content)
         return
-    click.echo(f"prefixdb: {message}", err=True)
+    click.echo(f"prefixdb: {harmless(message)}", err=True)
     if help_hint is not None:
         click.echo(f"  next: {help_hint}", err=True)
 
@@ -129,7 +129,7 @@ def say_local(message: str, *, as_json: bool) -> int:
     if as_json:
         _write_json({"code": "LOCAL", "message": message, "next": None, "exit_status": EXIT_LOCAL})
     else:
-        click.echo(f"prefixdb: {message}", err=True)
+        click.echo(f"prefixdb: {harmless(message)}", err=True)
     return EXIT_LOCAL
 
 
@@ -148,4 +148,4 @@ def give_up_stdout() -> None:
 
 
 def _write_json(content: Mapping[str, object]) -> None:
-    click.echo(json.dumps({"error": content}, ensure_ascii=False), err=True)
+    click.echo(json_line({"error": content}), err=True)

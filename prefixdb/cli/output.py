@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from prefixdb.cli.settings import Settings
+from prefixdb.cli.text import harmless, json_line
 
 
 def stdout_is_terminal() -> bool:
@@ -25,12 +25,12 @@ def can_ask() -> bool:
 def say(settings: Settings, words: str) -> None:
     """Say something to a person, on standard error; ``--quiet`` leaves it out."""
     if not settings.quiet:
-        click.echo(words, err=True)
+        click.echo(harmless(words), err=True)
 
 
 def put_json(content: Mapping[str, Any]) -> None:
     """Write one object on one line."""
-    click.echo(json.dumps(content, ensure_ascii=False))
+    click.echo(json_line(content))
 
 
 def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, str | Sequence[str]]) -> None:
@@ -41,7 +41,7 @@ def put_facts(settings: Settings, facts: Mapping[str, Any], words: Mapping[str, 
     width = max(len(name) for name in words)
     for name, values in words.items():
         for value in [values] if isinstance(values, str) else values:
-            click.echo(f"{name:<{width}}  {value}" if stdout_is_terminal() else f"{name}\t{value}")
+            click.echo(f"{name:<{width}}  {harmless(value)}" if stdout_is_terminal() else f"{name}\t{value}")
 
 
 def put_table(
@@ -81,7 +81,7 @@ def put_table(
         table.add_column(column, justify=side, overflow="fold", no_wrap=index in whole)
     for row in rows:
         # Text, not str: rich would take square brackets in a name for its own markup.
-        table.add_row(*(Text(cell) for index, cell in enumerate(row) if index not in empty))
+        table.add_row(*(Text(harmless(cell)) for index, cell in enumerate(row) if index not in empty))
     Console(no_color=settings.no_color, highlight=False).print(table)
 
 

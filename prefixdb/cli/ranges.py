@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import click
@@ -11,7 +10,7 @@ from prefixdb.cli.base import command
 from prefixdb.cli.output import Lines, put_json
 from prefixdb.cli.session import connected
 from prefixdb.cli.settings import Settings, load_settings
-from prefixdb.cli.text import decode_argument, encode_output, json_bytes, number
+from prefixdb.cli.text import decode_argument, encode_output, json_bytes, json_line, number
 from prefixdb.errors import KeyNotFoundError, Reason
 
 _PREFIX = click.option("--prefix", metavar="KEY", help="Only keys that begin so.")
@@ -65,7 +64,7 @@ def _line(settings: Settings, key: bytes, value: bytes | None, facts: Mapping[st
         content: dict[str, object] = dict(json_bytes("key", key, settings.enc))
         if value is not None:
             content |= json_bytes("value", value, settings.enc)
-        return json.dumps(content | dict(facts or {}), ensure_ascii=False)
+        return json_line(content | dict(facts or {}))
     name = encode_output(key, settings.enc)
     return name if value is None else f"{name}\t{encode_output(value, settings.enc)}"
 

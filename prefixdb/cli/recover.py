@@ -11,6 +11,7 @@ from prefixdb.cli.config import missing_server
 from prefixdb.cli.failures import EXIT_DAMAGED
 from prefixdb.cli.output import put_json, say
 from prefixdb.cli.settings import load_settings
+from prefixdb.cli.text import harmless
 
 
 @command("recover")
@@ -62,7 +63,7 @@ def recover(
         put_json(report.as_json())
     else:
         for sentence in report.sentences():
-            click.echo(sentence)
+            click.echo(harmless(sentence))
     if report.written:
         say(settings, f"Written: {target}. Start the server on it: prefixdb serve --data-dir {target}")
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -62,11 +63,29 @@ def escape(data: bytes) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def harmless(words: str) -> str:
+    """Return words that may quote somebody else (a server, a file's name, an archive) so that they cannot steer a
+    terminal; what is printable, and ends of lines, stay as they are."""
+    if words.isprintable():
+        return words
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in words)
+
+
+def json_line(content: object) -> str:
+    """Return JSON on one line, readable, in which nothing can steer a terminal either: JSON itself escapes only what
+    is below the space."""
+    text = json.dumps(content, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
 def _escaped(char: str) -> str:
     if char in _NAMED:
         return _NAMED[char]
     # Byte by byte, so that whoever reads it back gets the same bytes.
-    return "".join(f"\\x{byte:02x}" for byte in char.encode())
+    kept = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", kept))
 
 
 def json_bytes(name: str, data: bytes, enc: str) -> dict[str, str]:
