@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from prefixdb.errors import Reason, error
 from prefixdb.limits import MIB
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
+from prefixdb.store.copying import copy_plain
 from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, read_state
 
 __all__ = ["BannedIssue", "banned_issues", "read_bans"]
@@ -99,12 +99,12 @@ def _shadow(data_dir: Path, shadow: Path) -> Path:
     which an opening goes on writing, is copied."""
     engine, copied = data_dir / ENGINE_NAME, shadow / ENGINE_NAME
     copied.mkdir(mode=0o700)
-    shutil.copyfile(data_dir / STATE_NAME, shadow / STATE_NAME)
+    copy_plain(data_dir / STATE_NAME, shadow / STATE_NAME)
     for entry in engine.iterdir():
         if entry.name.endswith(".sst"):
             (copied / entry.name).symlink_to(entry.absolute())
         elif entry.name.startswith(("CURRENT", "MANIFEST-", "OPTIONS-")) or entry.name.endswith(".log"):
-            shutil.copyfile(entry, copied / entry.name)
+            copy_plain(entry, copied / entry.name)
     return shadow
 
 

@@ -11,12 +11,12 @@ import contextlib
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prefixdb.archive.bans import BannedIssue
+from prefixdb.backup.beside import copy_beside
 from prefixdb.backup.identity import STORE_ID_NAME
 from prefixdb.backup.recover_catalog import Judge, Judgement
 from prefixdb.backup.recover_report import KEPT, NO_NAMESPACE, LossReport, NamespaceRows
@@ -49,10 +49,8 @@ _NOT_TAKEN = (
     "space-probe",
     STORE_ID_NAME,
 )
-_SPOOLS = "imports"
 _CACHE_BYTES = 32 * MIB
 _KEY_HEAD_BYTES = 9
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 Progress = Callable[[int], None]
 """Called with the number of rows read so far."""
@@ -138,7 +136,7 @@ class _Recovery:
             if record.state.is_live and namespace_id not in self._counted:
                 report.namespaces.append(self._entry(namespace_id, judgement))
         report.namespaces.sort(key=lambda entry: entry.namespace_id)
-        report.left_out = _copy_files_beside(self._data_dir, new)
+        report.left_out = copy_beside(self._data_dir, new, frozenset(_NOT_TAKEN))
         self._open_once(new)
         sync_tree(new)
         return report
@@ -272,33 +270,3 @@ def _catalog_incomplete(salvage: Salvage) -> bool:
         if table.first_key < catalog.end and table.last_key >= catalog.begin:
             return True
     return False
-
-
-def _copy_files_beside(data_dir: Path, new: Path) -> list[str]:
-    """Take over keys, audit and whatever else lies beside the database; return what was not."""
-    left_out: list[str] = []
-    for path in sorted(data_dir.iterdir()):
-        if path.name not in _NOT_TAKEN:
-            _copy(path, new / path.name, path.name, left_out)
-    return left_out
-
-
-def _copy(source: Path, target: Path, name: str, left_out: list[str]) -> None:
-    mode = stat.S_IMODE(source.lstat().st_mode)
-    if name == _SPOOLS:
-        if any(source.iterdir()):
-            left_out.append(f"{name}/, uploads that were not finished")
-    elif source.is_symlink():
-        left_out.append(f"{name}, a link")
-    elif source.is_dir():
-        target.mkdir(mode=0o700)
-        for path in sorted(source.iterdir()):
-            _copy(path, target / path.name, f"{name}/{path.name}", left_out)
-        target.chmod(mode)
-    elif source.is_file():
-        # Closed to others while it is being filled: it may be a secret.
-        with source.open("rb") as content, os.fdopen(os.open(target, _CREATE, 0o600), "wb") as file:
-            shutil.copyfileobj(content, file)
-        target.chmod(mode)
-    else:
-        left_out.append(f"{name}, no ordinary file")

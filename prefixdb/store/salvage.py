@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prefixdb.errors import DataLossError
+from prefixdb.store.copying import copy_plain
 from prefixdb.store.directory import STATE_NAME, StoreState, file_number, read_state
 from prefixdb.store.losses import Found, Losses, LostLog, LostTable, Stretch
 from prefixdb.store.salvage_view import DamagedError, View, rebuild
@@ -248,7 +249,7 @@ class Salvage:
         for file in versions.files.values():
             (directory / file.name).symlink_to((self._source / file.name).absolute())
         for log in logs:
-            shutil.copyfile(self._source / log, directory / log)
+            copy_plain(self._source / log, directory / log)
         highest = max((file_number(name) for name in self._on_disk), default=0)
         write_versions(directory, max(highest, versions.next_file) + 1, versions)
         return directory
