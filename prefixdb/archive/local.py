@@ -35,7 +35,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class LocalPlace:
     """See ``places.Place``."""
 
-    commits_apart = True
+    is_local = True
 
     def __init__(self, root: Path) -> None:
         self.name = str(root)

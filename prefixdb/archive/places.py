@@ -61,8 +61,9 @@ class Place(Protocol):
     name: str
     """For messages; has no secret."""
 
-    commits_apart: bool
-    """Whether one thread may commit a file while another writes the next one."""
+    is_local: bool
+    """Whether it is a directory of this machine: reading twice costs little, and two threads can use it. Not every file
+    system behind a URL allows that."""
 
     def prepare(self) -> None:
         """Make the tree's root if it is not there; its parent must be."""

@@ -42,8 +42,7 @@ _LEASE_BYTES_MAX = 4 * KIB
 class RemotePlace:
     """See ``places.Place``."""
 
-    # Not every file system behind a URL can be used by two threads.
-    commits_apart = False
+    is_local = False
 
     def __init__(self, url: str) -> None:
         try:

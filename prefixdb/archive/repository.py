@@ -60,7 +60,7 @@ class Entry:
 
 class Repository:
     """See the module's docstring. Not thread-safe, but for one writer beside an abort, and beside
-    a commit where ``place.commits_apart``.
+    a commit where ``place.is_local``.
 
     Args:
         place: where it lies; ``Repository.open`` and ``open_or_create`` make sure that it is one.
@@ -302,6 +302,11 @@ class StoredBackup:
     def manifest(self) -> Manifest:
         """What the backup is of, and its files."""
         return self._manifest
+
+    @property
+    def is_local(self) -> bool:
+        """True when the repository is a directory of this machine."""
+        return self._repository.place.is_local
 
     def open(self, path: str) -> BinaryIO:
         """Open one of the manifest's files for reading; see ``Repository.read``."""

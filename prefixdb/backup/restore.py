@@ -1,7 +1,11 @@
 """Restoring a backup of the whole store, offline, and proving that one would restore.
 
-    check the manifest ─► fill a hidden directory beside the target ─► open it ─► apply bans, end tokens ─► close
+    check everything ─► fill a hidden directory beside the target ─► open it ─► apply bans, end tokens ─► close
       ─► everything on disk ─► rename onto the target
+
+A backup on this machine is read twice: once before anything is written, so that a damaged one leaves no trace, and once
+while it is written, for it may change in between. One behind a URL is checked only while it is written, into the hidden
+directory: to fetch it twice would cost more than to remove that.
 
 Until the rename, which is one step, the target is untouched: absent, or empty. Whatever goes wrong before leaves it so,
 and the hidden directory is removed. One that a killed process has left is removed by the next restore to that target.
@@ -24,7 +28,7 @@ from pathlib import Path
 
 from prefixdb.archive.bans import BannedIssue
 from prefixdb.archive.manifest import Manifest, invalid
-from prefixdb.backup.filling import Progress, disk_failure, fill
+from prefixdb.backup.filling import Progress, check, disk_failure, fill
 from prefixdb.backup.revival import apply_bans, end_tokens
 from prefixdb.backup.source import BackupSource
 from prefixdb.catalog import schema
@@ -69,6 +73,7 @@ def restore(
     *,
     new_keys: bool = False,
     on_progress: Progress = lambda _done, _total: None,
+    on_check: Progress = lambda _done, _total: None,
 ) -> Restored:
     """Make a data directory from a backup; a server can be started on it then. Blocks.
 
@@ -79,6 +84,7 @@ def restore(
         new_keys: no token of before is accepted any more, and nobody is logged in. Else those are that were issued
             up to the backup's instant.
         on_progress: told (bytes written, bytes to write).
+        on_check: told the same of the reading before, when there is one.
 
     Raises:
         InvalidArgumentError: ARCHIVE_INVALID, with the place; BAD_FIELD (data_dir).
@@ -89,6 +95,8 @@ def restore(
     data_dir = data_dir.absolute()
     _check_target(data_dir)
     try:
+        if source.is_local:
+            check(source, data_dir.parent, on_check)
         with _hidden_beside(data_dir) as work:
             restored = _make(source, work, bans, new_keys=new_keys, on_progress=on_progress)
             (work / LOCK_NAME).unlink(missing_ok=True)

@@ -26,6 +26,10 @@ class BackupSource(Protocol):
     def manifest(self) -> Manifest:
         """What the backup is of, and its files."""
 
+    @property
+    def is_local(self) -> bool:
+        """True when it lies on this machine, where reading it twice costs little."""
+
     def open(self, path: str) -> BinaryIO:
         """Open one of the manifest's files for reading; the caller closes it.
 

@@ -94,7 +94,7 @@ class Storing:
         self._writer.write(data)
         if last:
             writer, self._writer = self._writer, None
-            if self._repository.place.commits_apart:
+            if self._repository.place.is_local:
                 self._commits.append(self._settling.submit(self._commit, writer))
             else:
                 self._commit(writer)

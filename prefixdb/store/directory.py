@@ -117,16 +117,23 @@ def read_state(data_dir: Path) -> StoreState | None:
     """
     path = data_dir / STATE_NAME
     try:
-        fields: Any = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    return decode_state(content, path)
+
+
+def decode_state(content: bytes, path: Path) -> StoreState:
+    """Return what a side file says; ``path`` is for messages. Raises as ``read_state``."""
+    try:
+        fields: Any = json.loads(content)
     except ValueError as damage:
         raise error(Reason.CORRUPTION, f"{path} cannot be read; restore it or the directory.") from damage
     found = fields.get("format") if isinstance(fields, dict) else None
     if isinstance(found, int) and found > DIRECTORY_FORMAT:
         raise error(
             Reason.FORMAT_TOO_NEW,
-            f"{data_dir} has format {found}, this prefixdb reads up to {DIRECTORY_FORMAT}; use a newer prefixdb.",
+            f"{path.parent} has format {found}, this prefixdb reads up to {DIRECTORY_FORMAT}; use a newer prefixdb.",
             metadata={"found": str(found), "supported": str(DIRECTORY_FORMAT)},
         )
     try:

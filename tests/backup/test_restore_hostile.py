@@ -26,6 +26,7 @@ import pytest
 
 from prefixdb.archive.manifest import BackupFile
 from prefixdb.backup import filling
+from prefixdb.backup import restore as module
 from prefixdb.backup.restore import restore, verify_open
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.v1 import key_value_pb2 as kv
@@ -93,6 +94,45 @@ def test_a_flipped_bit_anywhere_is_refused_with_the_file(backup: Backup, target:
         for position in {0, len(content) - 1, *(draw.randrange(len(content)) for _ in range(6))} if content else ():
             failure = refusal(backup.flipped(path, position), target)
             assert failure.reason is Reason.ARCHIVE_INVALID and failure.metadata["place"].endswith(path)
+
+
+def test_a_damaged_backup_on_this_machine_is_refused_before_a_byte_is_written(
+    backup: Backup, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        raise AssertionError("something was to be written")
+
+    monkeypatch.setattr(filling, "_create", write)
+    monkeypatch.setattr(module, "_hidden_beside", write)
+    bent = [backup.flipped(path, len(content) // 2) for path, content in backup.contents.items() if content]
+    bent += [
+        with_state(backup, sequence=1),
+        backup.with_file("bans.jsonl", b"{}\n"),
+        backup.with_file("db/CURRENT", b"MANIFEST-000001\n"),
+    ]
+    for wrong in bent:
+        assert refusal(wrong, target).reason is Reason.ARCHIVE_INVALID
+    with pytest.raises(AssertionError):
+        restore(backup, target)
+
+
+def test_a_file_that_changes_after_it_was_checked_is_refused(backup: Backup, target: Path) -> None:
+    class Changing(Backup):
+        def open(self, path: str) -> BinaryIO:
+            again = path in self.opened and path.endswith(".sst")
+            opened = super().open(path)
+            return io.BytesIO(opened.read()[:-1] + b"x") if again else opened
+
+    changing = Changing(backup.manifest, backup.contents)
+    assert refusal(changing, target).metadata["place"].endswith(".sst")
+    assert len(changing.opened) > len(backup.contents)
+
+
+def test_a_backup_behind_a_url_is_fetched_once(backup: Backup, target: Path, tmp_path: Path) -> None:
+    far = Backup(backup.manifest, backup.contents, is_local=False)
+    restore(far, tmp_path / "data")
+    assert sorted(far.opened) == sorted(backup.contents)
+    assert refusal(replace(far.flipped("db/CURRENT", 0), is_local=False), target).reason is Reason.ARCHIVE_INVALID
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: content + b"x", lambda _: b""])
@@ -353,6 +393,7 @@ from pathlib import Path
 from prefixdb.backup.restore import restore
 
 class Source:
+    is_local = True
     def __init__(self, contents, manifest): self.contents, self.manifest = contents, manifest
     def open(self, path):
         import io

@@ -32,6 +32,7 @@ class Backup:
     manifest: Manifest
     contents: dict[str, bytes]
     opened: list[str] = field(default_factory=list)
+    is_local: bool = True
 
     def open(self, path: str) -> BinaryIO:
         self.opened.append(path)
