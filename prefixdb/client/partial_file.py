@@ -103,6 +103,13 @@ class PartialFile:
             raise IsADirectoryError(21, os.strerror(21), str(self.path))
         return not stat.S_ISREG(mode)
 
+    def _check_ours(self, facts: os.stat_result) -> None:
+        """Raise when the scratch file that was there is not one of ours: in a directory that others may write to, they
+        would read what goes into theirs, or have another file of ours emptied by its second name."""
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_nlink != 1:
+            what = f"What is there as .{self.path.name}.partial is not a file of yours alone; remove it first"
+            raise PermissionError(1, what, str(self.path))
+
     def _locked(self, scratch: Path, private: bool) -> int:
         """Return the descriptor of the empty scratch file, which is ours alone."""
         while True:
@@ -114,7 +121,9 @@ class PartialFile:
                 raise type(cause)(cause.errno, cause.strerror, str(self.path)) from cause
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), scratch.lstat()):
+                facts = os.fstat(descriptor)
+                if os.path.samestat(facts, scratch.lstat()):
+                    self._check_ours(facts)
                     if private:
                         os.fchmod(descriptor, 0o600)
                     os.ftruncate(descriptor, 0)

@@ -16,6 +16,7 @@ import pytest
 from prefixdb.backup import beside
 from prefixdb.backup.bans import _shadow
 from prefixdb.backup.beside import copy_beside
+from prefixdb.client.partial_file import PartialFile
 from prefixdb.store import copying
 from prefixdb.store.copying import copy_plain
 
@@ -118,6 +119,32 @@ def test_a_directory_that_is_asked_for_its_bans_gives_no_other_file_away(
     with pytest.raises(OSError, match="link, or no plain file"):
         _shadow(data, shadow)
     assert SECRET not in taken(shadow).values()
+
+
+@pytest.mark.parametrize("kind", ["second name", "pipe", "somebody else's"])
+@pytest.mark.parametrize("private", [False, True])
+def test_an_export_does_not_go_into_a_file_that_somebody_has_put_in_its_way(
+    tmp_path: Path, secret: Path, kind: str, private: bool
+) -> None:
+    scratch = tmp_path / ".out.partial"
+    if kind == "second name":
+        os.link(secret, scratch)
+    elif kind == "pipe":
+        os.mkfifo(scratch)
+    elif os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    else:
+        scratch.write_text("")
+        os.chown(scratch, 12345, 12345)
+    with pytest.raises(PermissionError, match="not a file of yours alone") as refused:
+        PartialFile(tmp_path / "out", private=private)
+    assert refused.value.filename == str(tmp_path / "out")
+    assert secret.read_text() == SECRET
+    scratch.unlink()
+    scratch.write_text("left by one that was killed")
+    with PartialFile(tmp_path / "out", private=private) as partial:
+        partial.file.write(b"rows")
+    assert (tmp_path / "out").read_bytes() == b"rows"
 
 
 def test_a_copy_does_not_go_over_what_is_there(tmp_path: Path, secret: Path) -> None:
