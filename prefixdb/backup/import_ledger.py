@@ -25,12 +25,20 @@ WAIT_S = 0.2
 
 WAIT_S_MAX = 5.0
 
+PARKED_AFTER_S = 2.0
+"""How long an import keeps its thread while its namespace takes no rows. That may last for days, and there are not as
+many threads as namespaces."""
+
 WAITED_FOR = frozenset({Reason.WRITE_STALL, Reason.DISK_FULL, Reason.READ_ONLY_STORE, Reason.OUTCOME_UNKNOWN})
 """What an import that has begun sits out."""
 
 
 class ImportStoppedError(Exception):
     """The import was told to stop; what is to be done is still in its record and its spool."""
+
+
+class ImportParkedError(Exception):
+    """The namespace takes no rows for a time; run the import again when it does."""
 
 
 class OvertakenError(Exception):
@@ -60,6 +68,13 @@ class ImportLedger:
         self._target = target
         self._stopping = threading.Event()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the namespace takes rows; raises as ``live_record``, and ImportStoppedError when told to stop."""
+        self.pause()
+        found = live_record(self._registry, self._target.namespace_id, self._target.incarnation)
+        return found.state is NamespaceState.ACTIVE
+
     def stop(self) -> None:
         """Have every later ``pause`` raise ImportStoppedError. Thread-safe."""
         self._stopping.set()
@@ -74,6 +89,7 @@ class ImportLedger:
 
         Raises:
             NamespaceBannedError: NAMESPACE_BANNED.
+            ImportParkedError: the namespace takes no rows.
             ImportStoppedError: ``stop`` was called.
             PrefixdbError: as the store, but for OUTCOME_UNKNOWN, which is sat out: it has begun, or it has not.
         """
@@ -137,17 +153,22 @@ class ImportLedger:
         return self.guard(), VersionIs(self._target.record_key, record.row_version)
 
     def guard(self) -> Condition:
-        """Return the guard of the namespace as it is now, waiting until rows may be written into it.
+        """Return the guard of the namespace as it is now, waiting a moment until rows may be written into it.
 
         Raises:
             NamespaceBannedError: NAMESPACE_BANNED.
+            ImportParkedError: it takes no rows.
             ImportStoppedError: ``stop`` was called.
         """
+        waited_s = 0.0
         while True:
             found = live_record(self._registry, self._target.namespace_id, self._target.incarnation)
             if found.state is NamespaceState.ACTIVE:
                 return self._registry.guard(found)
+            if waited_s >= PARKED_AFTER_S:
+                raise ImportParkedError
             self.pause(WAIT_S)
+            waited_s += WAIT_S
 
     def settle(self) -> None:
         """Return once the registry shows every change that was committed before."""

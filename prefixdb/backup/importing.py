@@ -7,9 +7,9 @@
                 │
                 └──► DONE                                       kept until its client has had time to ask
 
-What an import has begun it finishes, also after a restart: it waits out write stalls, full disks and a namespace that
-is read-only or suspended for a time. A ban ends it, and damage of the spool. See ``import_ledger`` for why nothing is
-applied twice.
+What an import has begun it finishes, also after a restart: it waits out write stalls and full disks, and is parked
+while its namespace is read-only or suspended. A ban ends it, and damage of the spool. See ``import_ledger`` for why
+nothing is applied twice.
 
 Blocks; one thread runs it, and others read ``progress``.
 """
@@ -92,6 +92,11 @@ class Importer:
         """Have ``run`` and ``rehearse`` raise ImportStoppedError soon. Thread-safe."""
         self._ledger.stop()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the namespace takes rows; raises as ``run``."""
+        return self._ledger.is_open
+
     def begin(self, record: ImportRecord) -> None:
         """Write the record; from here on the import will be finished. Raises as ``ImportLedger.begin``."""
         self._ledger.begin(record)
@@ -100,6 +105,7 @@ class Importer:
         """Apply the archive, or what is left of it; return the record of what became of it.
 
         Raises:
+            ImportParkedError: the namespace takes no rows; call it again when ``is_open``.
             ImportStoppedError: ``stop`` was called.
             NamespaceBannedError: NAMESPACE_BANNED, the namespace was dropped.
         """

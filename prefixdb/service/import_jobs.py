@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from prefixdb.backup.import_ledger import ImportStoppedError, live_record
+from prefixdb.backup.import_ledger import ImportParkedError, ImportStoppedError, live_record
 from prefixdb.backup.import_record import ImportRecord, decode_import
 from prefixdb.backup.importing import Importer
 from prefixdb.backup.spool import Spool, sync_directory
@@ -33,6 +33,9 @@ FOLDER = "imports"
 
 REMOVED_AGAIN_S = 1.0
 """Pause before a spool that the disk did not remove is removed again."""
+
+PARKED_LOOK_S = 0.2
+"""Pause between two looks whether a namespace takes rows again."""
 
 _LOG = logging.getLogger("prefixdb.imports")
 
@@ -154,7 +157,7 @@ class ImportJobs:
     async def _import(self, upload: Upload) -> None:
         """Do one import to its end. Never raises: its outcome is the upload's."""
         try:
-            record = await upload.work(self._workers, lambda: self._run(upload))
+            record = await self._outcome(upload)
         except ImportStoppedError:
             upload.keep = self._closing and upload.record is not None
             _settle(upload, upload.failure or error(Reason.DRAINING))
@@ -168,6 +171,15 @@ class ImportJobs:
         else:
             upload.result.set_result(record)
         self.drop(upload)
+
+    async def _outcome(self, upload: Upload) -> ImportRecord:
+        """Run an import until it is over, without a thread while its namespace takes no rows."""
+        while True:
+            try:
+                return await upload.work(self._workers, lambda: self._run(upload))
+            except ImportParkedError:
+                while not upload.importer.is_open:
+                    await self._closed_within(PARKED_LOOK_S)
 
     def _run(self, upload: Upload) -> ImportRecord:
         """Do the import in a thread."""
