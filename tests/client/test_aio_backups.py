@@ -167,6 +167,38 @@ async def test_a_backup_goes_on_after_the_server_was_killed(own_server: ServerPr
 
 
 @async_test
+async def test_a_backup_waits_for_a_server_that_is_away_for_a_while(
+    own_server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def wait_s(attempt: int, failure: Exception) -> float:
+        tries.append(failure)
+        if len(tries) == 3:
+            own_server.start()
+        return 0.01
+
+    async with connect_async(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
+        backups = db.guardian.backups
+        await fill(own_server, backups, tmp_path / "aside")
+
+        def kill(progress: BackupProgress) -> None:
+            if progress.doing == "storing" and progress.bytes_done > 2 * FILE_BYTES and not tries:
+                own_server.kill()
+
+        monkeypatch.setattr("prefixdb.client.aio.backups.backoff_s", wait_s)
+        await backups.create(tmp_path / "repo", on_progress=kill)
+        assert len(tries) >= 3
+        tries.clear()
+        own_server.stop()
+        with pytest.raises(UnavailableError):
+            await backups.create(tmp_path / "repo")
+        assert tries == [], "a server that was not there from the start is not waited for"
+        own_server.start()
+    check(tmp_path / "repo", 1)
+
+
+@async_test
 async def test_a_backup_goes_on_with_another_token(own_server: ServerProcess, tmp_path: Path) -> None:
     admin = own_server.guardian.guardian
     first = admin.tokens.issue("backup", guardian=GuardianRole.CLUSTER, ttl=3600)

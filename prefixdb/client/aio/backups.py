@@ -32,6 +32,9 @@ from prefixdb.v1 import transfer_pb2
 SILENCE_S_MAX = 2 * TRANSFER_PATIENCE_MS_MAX / 1000
 """Longest wait for the next message of a backup: the server reads all its files before it lists them."""
 
+AWAY_S_MAX = 30.0
+"""How long a server that was there is waited for: a restart takes seconds, and the files that came are kept anyway."""
+
 BUSY_S_MAX = 5.0
 """How long a server is asked again that says another backup runs: one that was cut off a moment ago is soon over."""
 
@@ -98,9 +101,11 @@ class AsyncBackups:
     async def _create(
         self, repository: Repository, lease: Lease, pace: Pace, tell: OnBackupProgress, restored: bool
     ) -> CreatedBackup:
-        """Try until it is done, as long as every try that is cut off, but for the first, has stored something."""
+        """Try until it is done, as long as files come, and for half a minute after the last one came."""
         await wire.in_thread(repository.place.clean)
-        files_new = bytes_new = attempt = 0
+        files_new = bytes_new = 0
+        renewed = False
+        lost_at_s: float | None = None
         busy_until_s = time.monotonic() + BUSY_S_MAX
         while True:
             taking = AsyncTaking(repository, lease, pace, tell, restored=restored)
@@ -115,16 +120,17 @@ class AsyncBackups:
                 await wire.sleep(backoff_s(3, failure))
                 continue
             except (UnauthenticatedError, UnavailableError) as failure:
-                attempt += 1
-                if attempt > 1 and not taking.files_new:
-                    raise
+                now_s = time.monotonic()
+                if taking.files_new:
+                    renewed, lost_at_s = False, now_s
                 if isinstance(failure, UnauthenticatedError):
-                    if not await self._connection.renew(exchange.token):
+                    if renewed or not await self._connection.renew(exchange.token):
                         raise
-                elif taking.files_new:
-                    await wire.sleep(backoff_s(5, failure))
-                else:
+                    renewed = True
+                elif lost_at_s is None or now_s > lost_at_s + AWAY_S_MAX:
                     raise
+                else:
+                    await wire.sleep(backoff_s(5, failure))
                 busy_until_s = time.monotonic() + BUSY_S_MAX
             finally:
                 exchange.cancel()
