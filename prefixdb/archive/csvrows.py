@@ -81,7 +81,7 @@ def read_csv(file: BinaryIO, options: TextOptions, on_bad: OnBad = refuse) -> It
     records = _records(file)
     header = next(records, None)
     if header is None:
-        raise bad_text(1, "There is no header that names the columns.")
+        raise bad_text(1, "There is no header that names the columns.", header=True)
     columns = _columns(header[1], options.encoding)
     for number, record in records:
         if record.isspace():
@@ -97,20 +97,52 @@ def read_csv(file: BinaryIO, options: TextOptions, on_bad: OnBad = refuse) -> It
 def _records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield each record, several lines when a quoted field has line ends in it, with the number of its first line."""
     held: list[bytes] = []
-    size = quotes = first = 0
+    size = first = 0
+    open_quote = False
     for number, line in enumerate(lines_of(file), 1):
         if not held:
             first = number
         held.append(line)
         size += len(line)
-        quotes += line.count(b'"')
         if size > LINE_BYTES_MAX:
             raise bad_text(first, "The record is longer than any row can be; a quote may be missing.")
-        if quotes % 2 == 0:
+        if open_quote:
+            behind = _behind_quote(line, 0)
+            open_quote = behind is None or _ends_open(line, behind)
+        else:
+            open_quote = b'"' in line and _ends_open(line, 0)
+        if not open_quote:
             yield first, b"".join(held)
-            held, size, quotes = [], 0, 0
+            held, size = [], 0
     if held:
         yield first, b"".join(held)
+
+
+def _ends_open(line: bytes, position: int) -> bool:
+    """True when a quoted field goes on behind the line.
+
+    Only a quote at the beginning of a field opens one. One within a field makes a bad line of this line, and not one of
+    everything that follows.
+    """
+    while True:
+        if line.startswith(b'"', position):
+            behind = _behind_quote(line, position + 1)
+            if behind is None:
+                return True
+            position = behind
+        comma = line.find(b",", position)
+        if comma < 0:
+            return False
+        position = comma + 1
+
+
+def _behind_quote(line: bytes, position: int) -> int | None:
+    """Return where the quoted field ends that goes on at ``position``; None when that is in a later line."""
+    while (quote := line.find(b'"', position)) >= 0:
+        if not line.startswith(b'"', quote + 1):
+            return quote + 1
+        position = quote + 2
+    return None
 
 
 def _split(record: bytes) -> list[str]:
@@ -139,22 +171,45 @@ def _columns(header: bytes, encoding: str) -> Sequence[str]:
     try:
         names = [name.strip() for name in _split(header)]
     except NoRow as reason:
-        raise bad_text(1, str(reason)) from None
+        raise bad_text(1, str(reason), header=True) from None
     columns = [name + _ENDINGS[encoding] if name in ("key", "value") else name for name in names]
     unknown = set(columns) - _BYTES - _NUMBERS
     kinds = [name.partition("_")[0] if name in _BYTES else name for name in columns]
     if unknown or len(set(kinds)) != len(kinds) or not {"key", "value"} <= set(kinds):
+        wrong = _wrong_columns(names, [column in unknown for column in columns])
         raise bad_text(
             1,
-            "The first line must name the columns: key, value (or _hex, _b64 of these), and perhaps database, version, "
-            "ttl_s, ttl_ms, expires_at_ms, each once.",
+            f"{wrong} The first line must name the columns: key, value (or _hex, _b64 of these), and perhaps database, "
+            "version, ttl_s, ttl_ms, expires_at_ms, each once.",
+            header=True,
         )
     return columns
 
 
+def _wrong_columns(names: Sequence[str], unknown: Sequence[bool]) -> str:
+    """Return what a header lacks, without quoting it: where it is missing, a row stands there."""
+    if len(names) == 1:
+        for separator, called in ((";", "semicolons"), ("\t", "tabs")):
+            if separator in names[0]:
+                return f"There are {called} between the fields; only commas are read."
+    if {"key", "value"} <= {name.lower() for name in names} and not {"key", "value"} <= set(names):
+        return "The columns' names are written in small letters."
+    if len(names) > 1 and not all(unknown):
+        places = [str(place) for place, is_unknown in enumerate(unknown, 1) if is_unknown]
+        if places:
+            return (
+                f"Column {', '.join(places)} has another name."
+                if len(places) == 1
+                else (f"Columns {', '.join(places)} have other names.")
+            )
+        return "A column is missing, or there twice."
+    return "There is no header."
+
+
 def _named(columns: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     if len(texts) != len(columns):
-        raise NoRow(f"There are {len(texts)} fields where the header has {len(columns)}.")
+        there = "is 1 field" if len(texts) == 1 else f"are {len(texts)} fields"
+        raise NoRow(f"There {there} where the header has {len(columns)}.")
     fields: dict[str, Any] = dict(zip(columns, texts, strict=True))
     for name in _NUMBERS.intersection(fields):
         fields[name] = _number(name, fields[name])

@@ -56,6 +56,13 @@ def read_json_lines(file: BinaryIO, options: TextOptions, on_bad: OnBad = refuse
             yield row
 
 
+_NOT_WHOLE = "is no whole JSON object; each row is one line, as 'jq -c' writes it."
+
+
+class _TwiceError(ValueError):
+    """A name stands twice in an object; readers do not agree which one counts."""
+
+
 def _text(name: str, data: bytes) -> str:
     try:
         return f'"{name}": {encode_basestring(data.decode())}'
@@ -68,18 +75,22 @@ def _fields(decode: Any, line: bytes) -> dict[str, Any]:
         fields = decode(line.decode())
     except UnicodeDecodeError:
         raise NoRow("The line is not UTF-8.") from None
+    except _TwiceError:
+        raise NoRow("One of the line's names stands twice.") from None
     except (ValueError, RecursionError):
         # `from None`: the decoder's error quotes the line.
-        raise NoRow("The line is no JSON object, or one of its names stands twice.") from None
+        raise NoRow(f"The line {_NOT_WHOLE}") from None
+    if type(fields) is list:
+        raise NoRow("The line is a list; each row is an object on a line of its own, as 'jq -c .[]' writes them.")
     if type(fields) is not dict:
-        raise NoRow("The line is no JSON object.")
+        raise NoRow(f"The line {_NOT_WHOLE}")
     return fields
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise _TwiceError
     return fields
 
 

@@ -108,10 +108,11 @@ def refuse(bad: BadLine) -> None:
     raise bad_text(bad.line, bad.reason)
 
 
-def bad_text(line: int, what: str) -> PrefixdbError:
-    """Return ARCHIVE_INVALID at a line; ``what`` is a whole sentence."""
+def bad_text(line: int, what: str, *, header: bool = False) -> PrefixdbError:
+    """Return ARCHIVE_INVALID at a line; ``what`` is a whole sentence. ``header``: no row can be read without it."""
     place = f"line {line}"
-    return error(Reason.ARCHIVE_INVALID, f"The input is invalid at {place}: {what}", metadata={"place": place})
+    metadata = {"place": place} | ({"part": "header"} if header else {})
+    return error(Reason.ARCHIVE_INVALID, f"The input is invalid at {place}: {what}", metadata=metadata)
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:

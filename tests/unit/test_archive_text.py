@@ -248,6 +248,41 @@ def test_a_row_of_several_lines_counts_by_its_first() -> None:
     assert [(one.line, one.text) for one in bad] == [(5, b',"x\ny"\n')]
 
 
+@pytest.mark.parametrize("line", [b'say "x,y', b'a,3" nail', b'"a"b,"c"d', b'"a,b"c"', b'"a""b"c,"d"'])
+def test_a_quote_within_a_field_spoils_its_own_line_only(line: bytes) -> None:
+    rows, bad = read(read_csv, b"key,value\na,b\n" + line + b'\nc,d\n"e","f\ng"\n')
+    assert [row[1:3] for row in rows] == [(b"a", b"b"), (b"c", b"d"), (b"e", b"f\ng")]
+    assert [(one.line, one.text) for one in bad] == [(3, line + b"\n")]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"key;value\n", "semicolons"),
+        (b"key\tvalue\n", "tabs"),
+        (b"Key,Value\n", "small letters"),
+        (b"key,value,secret\n", "Column 3 has another name"),
+        (b"secret,key,value,secret\n", "Columns 1, 4 have other names"),
+        (b"key,version\n", "A column is missing"),
+        (b"secret,secret2\n", "There is no header"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_told_without_quoting_it(header: bytes, words: str) -> None:
+    with pytest.raises(PrefixdbError) as refusal:
+        read(read_csv, header)
+    assert words in refusal.value.message and "secret" not in refusal.value.message
+    assert refusal.value.metadata == {"place": "line 1", "part": "header"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [(b"{\n", "jq -c"), (b'[{"key": "a", "value": "b"}]\n', "list"), (b'{"key": "a", "key": "b"}\n', "stands twice")],
+)
+def test_what_is_wrong_with_a_line_of_json_is_told(line: bytes, words: str) -> None:
+    [bad] = read(read_json_lines, line)[1]
+    assert words in bad.reason
+
+
 @pytest.mark.parametrize(
     "header",
     [
