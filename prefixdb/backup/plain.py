@@ -82,10 +82,17 @@ def _rows(
             if type(first) is bytes:
                 yield first, second
             elif on_unreadable is None:
-                refuse(path, f"has a row that cannot be taken, row {first}: {second}")
+                raise _no_row(path, first, second)
             else:
                 on_unreadable(first, second)
     refuse(path, "made RocksDB stop while it was being read; it is damaged or made to do harm")
+
+
+def _no_row(path: Path, number: int, why: str) -> PrefixdbError:
+    place = f"row {number}"
+    return error(
+        Reason.ARCHIVE_INVALID, f"{path} has a row that cannot be taken, {place}: {why}.", metadata={"place": place}
+    )
 
 
 def _messages(output: IO[bytes]) -> Iterator[tuple[Any, ...]]:

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 import rocksdict
 
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.limits import MIB
+from prefixdb.limits import KEY_BYTES_MAX, MIB, VALUE_BYTES_CEILING
 from prefixdb.store.directory import STATE_NAME, sync_directory
 
 ROW_BYTES_MAX = 64 * MIB
@@ -96,11 +96,12 @@ def check_directory(path: Path) -> None:
         refuse(path, "is not a directory")
     if (path / STATE_NAME).exists() or (path.absolute().parent / STATE_NAME).exists():
         refuse(path, "belongs to a prefixdb server; export its namespaces from the server instead")
+    # First, and links count: what is said of a wrong directory is that it is wrong, not what else lies in it.
+    if not os.path.lexists(path / "CURRENT") or (path / "CURRENT").is_dir():
+        refuse(path, "has no file CURRENT, so it is no RocksDB directory")
     for entry in os.scandir(path):
         if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
             refuse(path / entry.name, "is no ordinary file")
-    if not (path / "CURRENT").is_file():
-        refuse(path, "has no file CURRENT, so it is no RocksDB directory")
     if is_open_elsewhere(path / "LOCK"):
         raise error(Reason.DIRECTORY_LOCKED, f"Another process has {path} open; stop it first, or copy a checkpoint.")
 
@@ -344,7 +345,7 @@ def _walk(path: Path, database: Any, tagged: bool) -> Iterator[Found]:
         else:
             # The first case is all there is in a plain directory.
             is_plain = not tagged and type(key) is bytes and len(columns) == 1 and columns[0][0] == b""
-            if is_plain and len(key) + len(columns[0][1]) <= ROW_BYTES_MAX:
+            if is_plain and 0 < len(key) <= KEY_BYTES_MAX and len(columns[0][1]) <= VALUE_BYTES_CEILING:
                 yield key, columns[0][1]
             else:
                 yield _row(database, number, key, columns, tagged)
@@ -371,8 +372,10 @@ def _row(database: Any, number: int, key: Any, columns: list[tuple[Any, Any]], t
         return Unreadable(number, f"its key is a {type(key).__name__}; keys are bytes, text or integers here")
     if plain_value is None:
         return Unreadable(number, "its value is a pickled Python object, which is never loaded; store bytes or text")
-    if len(plain_key) + len(plain_value) > ROW_BYTES_MAX:
-        return Unreadable(number, f"it is longer than {ROW_BYTES_MAX} bytes")
+    if not 0 < len(plain_key) <= KEY_BYTES_MAX:
+        return Unreadable(number, f"its key is empty or longer than {KEY_BYTES_MAX:,} bytes")
+    if len(plain_value) > VALUE_BYTES_CEILING:
+        return Unreadable(number, f"its value is longer than {VALUE_BYTES_CEILING:,} bytes")
     if plain_key is not key and _has_twin(database, key, plain_key, tagged):
         return Unreadable(number, "another row has the same key as bytes or text")
     return plain_key, plain_value
@@ -410,7 +413,7 @@ def _has_twin(database: Any, key: object, plain_key: bytes, tagged: bool) -> boo
 
 def refuse(path: Path, what: str) -> NoReturn:
     """Raise ARCHIVE_INVALID for a directory; ``what`` is the rest of its sentence."""
-    raise error(Reason.ARCHIVE_INVALID, f"{path} {what}. Nothing was changed.", metadata={"place": str(path)})
+    raise error(Reason.ARCHIVE_INVALID, f"{path} {what}.", metadata={"place": str(path)})
 
 
 def _shown(failure: Exception, shadow: Path) -> str:

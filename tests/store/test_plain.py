@@ -28,7 +28,7 @@ from prefixdb.limits import MIB
 from prefixdb.store import plain
 from tests.support.crash_image import content, cut, flip, make_image
 
-RAW = [(b"a", b"1"), (b"b\x00\xff", b""), (b"c" * 5000, os.urandom(100_000)), (b"d", b"\x06" + pickle.dumps(1))]
+RAW = [(b"a", b"1"), (b"b\x00\xff", b""), (b"c" * 4096, os.urandom(100_000)), (b"d", b"\x06" + pickle.dumps(1))]
 
 
 class Trap:
@@ -79,6 +79,22 @@ def refusal(path: Path) -> str:
     if path.is_dir():
         assert content(path) == before
     return refused.value.message
+
+
+def test_rows_that_no_namespace_can_hold_are_told_by_their_number(tmp_path: Path) -> None:
+    rows = [(b"", b"1"), (b"a", b"2"), (b"b" * 4097, b"3"), (b"c", b"4")]
+    refused = "its key is empty or longer than 4,096 bytes"
+    for raw in (True, False):
+        path = make(tmp_path / str(raw), rows, raw=raw)
+        assert read(path) == ([(b"a", b"2"), (b"c", b"4")], [(1, refused), (3, refused)])
+        with pytest.raises(InvalidArgumentError) as stopped:
+            list(open_rows(path))
+        assert stopped.value.metadata["place"] == "row 1"
+
+
+def test_a_directory_of_something_else_is_told_as_that_whatever_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert "has no file CURRENT" in refusal(tmp_path)
 
 
 def test_a_raw_directory_gives_every_row_in_the_order_of_its_keys(tmp_path: Path) -> None:
@@ -149,7 +165,7 @@ def test_tags_over_a_plain_comparator_are_decoded_when_the_note_says_so(tmp_path
     rows = [(b"\x01k", b"\x02text"), (b"\x02l", b"\x03\xff"), (b"\x03\x05", b"\x04" + struct.pack(">d", 0.25))]
     rows += [(b"\x02m", b"\x05\x01"), (b"\x02n", b"\x04short"), (b"\x02\xff", b"\x01"), (b"\x02o", b""), (b"", b"\x01")]
     raw = make(tmp_path / "raw", rows, raw=True)
-    assert len(read(raw)[0]) == len(rows)
+    assert len(read(raw)[0]) == len(rows) - 1, "all but the empty key"
     (raw / "rocksdict-config.json").write_text('{"raw_mode":false}')
     found, refused = read(raw)
     assert found == [(b"k", b"text"), (b"l", b"-1"), (b"m", b"True"), (b"5", b"0.25")]
