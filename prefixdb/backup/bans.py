@@ -1,4 +1,4 @@
-"""Which bans there ever were: of a running server, of a list, of the data directory of a server that was stopped."""
+"""Which bans there ever were: of a running server, of a list or a repository, of the directory of a stopped server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prefixdb.archive.bans import BANS_BYTES_MAX, BannedIssue, decode_bans, merged
+from prefixdb.archive.repository import MARK_NAME, Repository
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import Ban, ReclaimReport
 from prefixdb.catalog.namespaces import Registry
@@ -42,7 +43,7 @@ def read_bans(path: Path) -> list[BannedIssue]:
     """Return the bans that a file or a directory tells of, by (number, incarnation). Nothing there is changed.
 
     Args:
-        path: a ``bans.jsonl``, or the data directory of a server that is stopped.
+        path: a ``bans.jsonl``, a repository of backups, or the data directory of a server that is stopped.
 
     Raises:
         InvalidArgumentError: ARCHIVE_INVALID, the file is no list of bans, or BAD_FIELD, there is neither.
@@ -50,6 +51,8 @@ def read_bans(path: Path) -> list[BannedIssue]:
         DataLossError: CORRUPTION, the directory cannot be trusted.
     """
     if path.is_dir():
+        if (path / MARK_NAME).is_file():
+            return _read_repository(path)
         if not (path / ENGINE_NAME).is_dir():
             raise _neither(path, "is no data directory of a server")
         return _read_directory(path)
@@ -57,6 +60,14 @@ def read_bans(path: Path) -> list[BannedIssue]:
         raise _neither(path, "is neither a file nor a data directory")
     with path.open("rb") as file:
         return decode_bans(file.read(BANS_BYTES_MAX + 1), str(path))
+
+
+def _read_repository(path: Path) -> list[BannedIssue]:
+    """Return the bans of the newest backup of each server in a repository: it carries all that were not taken back."""
+    repository = Repository.open(path)
+    with repository.lock(exclusive=False):
+        newest = {manifest.store_id: manifest for manifest in repository.manifests()}
+        return merged(ban for manifest in newest.values() for ban in repository.bans(manifest))
 
 
 def _read_directory(data_dir: Path) -> list[BannedIssue]:
@@ -136,5 +147,7 @@ def _of_report(report: ReclaimReport) -> BannedIssue:
 
 def _neither(path: Path, what: str) -> Exception:
     return error(
-        Reason.BAD_FIELD, f"{path} {what}; --bans takes a bans.jsonl or a data directory.", metadata={"field": "bans"}
+        Reason.BAD_FIELD,
+        f"{path} {what}; --bans takes a bans.jsonl, a repository of backups or a data directory.",
+        metadata={"field": "bans"},
     )

@@ -179,11 +179,12 @@ def _namespace_text(key: bytes | None) -> str | None:
 
 def _namespace_sentence(each: NamespaceRows) -> str:
     name = f" ({each.name}, {each.state})" if each.name else ""
-    said = f"Namespace {each.namespace_id}{name}: {each.rows} rows and records, {each.fate}"
+    found = f"{each.rows - each.records:,} rows and {each.records:,} records"
+    said = f"Namespace {each.namespace_id}{name}: {found}, {each.fate}"
     if each.doubtful:
-        said += f"; {each.doubtful} of them may be out of date or had been deleted"
+        said += f"; {each.doubtful:,} of them may be out of date or had been deleted"
     if each.earlier_issue:
-        said += f"; {each.earlier_issue} of an earlier namespace of this number left out"
+        said += f"; {each.earlier_issue:,} of an earlier namespace of this number left out"
     if each.unreadable:
-        said += f"; {each.unreadable} more could not be read"
+        said += f"; {each.unreadable:,} more could not be read"
     return said + "."

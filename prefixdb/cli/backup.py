@@ -101,8 +101,8 @@ def _advice() -> Iterator[None]:
 def list_(context: click.Context, repository: str) -> None:
     """List the backups of REPO, the oldest first.
 
-    'new' is what a backup has that none before it has. Exit status 3 when a backup's manifest is damaged; the others
-    are listed. No server is needed.
+    'live' counts the namespaces; 'new' is what a backup has that none before it has. Exit status 3 when a backup's
+    manifest is damaged; the others are listed. No server is needed.
     """
     settings = load_settings()
     opened = open_repository(repository)
@@ -121,7 +121,8 @@ def list_(context: click.Context, repository: str) -> None:
         else:
             rows.append(_row(entry.manifest, added))
     if not settings.json:
-        put_table(settings, ["backup", "taken", "namespaces", "size", "new", "version"], rows, [2, 3, 4, 5], whole=[0])
+        # The five fit 80 columns whole.
+        put_table(settings, ["backup", "taken", "live", "size", "new"], rows, [2, 3, 4], whole=range(5))
     for problem in problems:
         if problem is not None:
             say_failure(problem, as_json=settings.json)
@@ -144,5 +145,4 @@ def _row(manifest: Manifest, added: int) -> list[Any]:
         f"{manifest.namespaces_live:,}",
         size(manifest.size),
         size(added),
-        f"{manifest.last_version:,}",
     ]

@@ -10,6 +10,7 @@ import click
 from prefixdb.cli.arguments import NAMESPACE
 from prefixdb.cli.base import command
 from prefixdb.cli.export import put_archive, say_exported
+from prefixdb.cli.formats import refuse_text
 from prefixdb.cli.input_file import open_input
 from prefixdb.cli.meter import meter
 from prefixdb.cli.ns_show import namespace_json
@@ -56,6 +57,7 @@ def restore_namespace(file: str, name: str | None, number_: int | None, rows_onl
     if file == "-" and settings.token_file == Path("-"):
         raise click.UsageError("Standard input cannot give the token and the archive; name a file for one of them.")
     source = open_input(file)
+    refuse_text(file, source)
     with connected(settings, At.HOME) as db, meter(settings, "Restoring") as shown:
         made = db.guardian.namespaces.restore(
             source, name=name, id=number_, members=not rows_only, on_progress=shown.follow

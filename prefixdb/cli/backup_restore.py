@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import put_facts, say
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import number
+from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
     from prefixdb.archive.manifest import Manifest
@@ -45,7 +48,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FROM",
-    help="Also obey these bans: what 'ns bans --json' wrote, a bans.jsonl, or the data directory of a stopped server.",
+    help="Also obey these bans: what 'ns bans --json' wrote, a bans.jsonl, another repository, or the data directory "
+    "of a stopped server. May be repeated.",
 )
 @click.option("--new-keys", is_flag=True, help="Make every token and login of the old server worthless.")
 def restore(
@@ -67,7 +71,7 @@ def restore(
     from prefixdb.archive.repository import StoredBackup
 
     opened = open_repository(repository)
-    with opened.lock(exclusive=False), offline_advice(), naming_errors():
+    with opened.lock(exclusive=False), offline_advice(), naming_errors(), _advice():
         manifest = chosen_backup(opened, backup_id)
         bans = opened.newer_bans(manifest)
         for path in ban_lists:
@@ -81,6 +85,28 @@ def restore(
                 on_progress=lambda done, total: shown("copying", done, total),
             )
     _put_restored(settings, manifest, done, data_dir)
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Say what else can be restored when this cannot."""
+    from prefixdb.archive.repository import BACKUPS, OBJECTS
+
+    try:
+        yield
+    except PrefixdbError as failure:
+        place = failure.metadata.get("place", "")
+        if failure.reason is Reason.ARCHIVE_INVALID and BACKUPS + "/" in place:
+            failure.add_note(
+                "Nothing was restored: this backup's bans would be missed. Put a copy of the manifest in its place, or "
+                "move it out of REPO to go on without them."
+            )
+        elif failure.reason is Reason.ARCHIVE_INVALID and OBJECTS + "/" in place:
+            failure.add_note(
+                "Nothing was restored. Put a copy of the file in its place, or restore another backup: "
+                "'prefixdb backup verify --all' tells which ones need it."
+            )
+        raise
 
 
 def _put_restored(settings: Settings, manifest: Manifest, done: Restored, data_dir: Path) -> None:

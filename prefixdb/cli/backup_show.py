@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,7 +64,13 @@ def open_repository(where: str) -> Repository:
 def chosen_backup(repository: Repository, backup_id: str | None) -> Manifest:
     """Return the backup that an argument names; the newest without one."""
     with naming_errors():
-        return repository.find(backup_id)
+        try:
+            return repository.find(backup_id)
+        except InvalidArgumentError as failure:
+            if failure.reason is Reason.BAD_FIELD and backup_id is not None:
+                line = shlex.join(["prefixdb", "backup", "list", repository.place.name])
+                raise click.UsageError(f"{failure.message} See: {line}") from failure
+            raise
 
 
 @contextmanager

@@ -20,13 +20,15 @@ from prefixdb.errors import Reason, error
 if TYPE_CHECKING:
     from prefixdb.archive.manifest import Manifest
     from prefixdb.archive.repository import Repository
-    from prefixdb.archive.upkeep import Checked, Pruning
+    from prefixdb.archive.upkeep import Checked, Finding, Pruning
     from prefixdb.backup.restore import Restored
 
 _REPAIR = (
-    "Remove the file that is named: the next 'prefixdb backup create' stores it anew if the server still has it. "
-    "Backups that need it cannot be restored until then."
+    "Remove the file that is named, if it is there: the next 'prefixdb backup create' stores it anew if the server "
+    "still has it. Backups that need it cannot be restored until then."
 )
+_LOST = "This backup cannot be restored, and its bans are not known. Move the manifest out of REPO to go on without it."
+_STRANGER = "Move it out of REPO."
 
 
 @command("verify")
@@ -68,11 +70,18 @@ def verify(
         for finding in (findings := [*findings, *checked.findings]):
             lost = {"backups": " ".join(finding.backups)} if finding.backups else {}
             failure = error(Reason.CORRUPTION, finding.what, metadata={"place": finding.place} | lost)
-            say_failure(failure, as_json=settings.json, advice=_REPAIR)
+            say_failure(failure, as_json=settings.json, advice=_advice(finding))
         if findings:
             context.exit(EXIT_DAMAGED)
         tried = None if no_open else _try_restore(settings, opened, chosen[-1], scratch)
     _put_checked(settings, checked, chosen[-1], tried)
+
+
+def _advice(finding: Finding) -> str:
+    """Return what to do about what was found."""
+    if not finding.backups:
+        return _STRANGER
+    return _LOST if finding.place.endswith(".json") else _REPAIR
 
 
 def _check_server() -> None:

@@ -12,6 +12,7 @@ import click
 
 from prefixdb.cli.base import command
 from prefixdb.cli.formats import Format, export_format, put_rows
+from prefixdb.cli.logins import kept_login
 from prefixdb.cli.meter import Meter, meter
 from prefixdb.cli.output import put_json, say, stdout_is_terminal
 from prefixdb.cli.session import connected
@@ -64,7 +65,15 @@ def export(prefix: str | None, wanted: str | None, codec: str, members: bool, ou
             frames = db.export_frames(database=database, prefix=first, codec="none")
             done = put_rows(kind, frames, out, shown, settings)
     what = "every database" if database is None else f"database {database}"
-    say_exported(settings, done, what, out)
+    say_exported(settings, done, what + _whose(settings), out)
+
+
+def _whose(settings: Settings) -> str:
+    """Return whose rows they are, where that is known without asking: an empty export is often one of elsewhere."""
+    if settings.namespace is not None:
+        return f" of {namespace_text(settings.namespace)}"
+    login = kept_login(settings.credentials_file)
+    return "" if login is None else f" of {login.namespace_name}"
 
 
 @contextmanager

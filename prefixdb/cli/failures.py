@@ -40,7 +40,8 @@ _NEXT = {
     Reason.NAMESPACE_SUSPENDED: "A cluster guardian can resume it with 'prefixdb ns resume'.",
     Reason.NAMESPACE_BANNED: "A cluster guardian can see what is left with 'prefixdb ns report'.",
     Reason.NAMESPACE_NOT_FOUND: "'prefixdb ns list --all' shows what there is; an id is written id:NUMBER.",
-    Reason.NAMESPACE_EXISTS: "Choose another name, or leave --id out to get a random number.",
+    Reason.NAMESPACE_EXISTS: "Choose another name (--name when it comes from a file), or leave --id out to get a "
+    "random number.",
     Reason.TOKEN_NOT_FOUND: "'prefixdb token list' shows the tokens there are, with their ids.",
     Reason.REPORT_NOT_FOUND: "Only banned namespaces have one; 'prefixdb ns list --all' shows states.",
     Reason.RECLAIM_STARTED: "Create it anew under the same name and restore its rows from a backup.",
@@ -66,13 +67,14 @@ _NEXT = {
     Reason.STARTING: "Wait a moment and try again.",
     Reason.DRAINING: "The server is going down; try again when it is back.",
     Reason.OUTCOME_UNKNOWN: "Read the row to see whether the write is there before you repeat it.",
-    Reason.CORRUPTION: "Do not write to this server; restore from a backup and keep the damaged directory.",
+    Reason.CORRUPTION: "Keep the damaged directory. Restore a backup ('prefixdb backup restore'), or read what is left "
+    "of the directory into a new one ('prefixdb recover').",
     Reason.DIRECTORY_LOCKED: "Stop the other process, or choose another directory with --data-dir.",
     Reason.FORMAT_TOO_NEW: "Run the newer prefixdb on this directory, or choose another with --data-dir.",
     Reason.INTERNAL: "The server's log has the details under the request id; please report it.",
     Reason.ARCHIVE_INVALID: "Nothing was changed. Take another copy of it, or make it anew.",
     Reason.IMPORT_CONFLICT: "--on-conflict skip leaves the rows that are there, --on-conflict overwrite replaces them; "
-    "--dry-run counts them first.",
+    "with --dry-run they only count.",
     Reason.CONFLICT: "Read the row again and decide on its present state.",
 }
 """What to do next, in words of the command line."""
@@ -90,7 +92,7 @@ def exit_status(failure: PrefixdbError) -> int:
 def say_failure(failure: PrefixdbError, *, as_json: bool, advice: str | None = None) -> None:
     """Write an error to standard error, with ``advice``, its own notes or what its reason usually calls for."""
     notes: list[str] = getattr(failure, "__notes__", [])
-    advice = advice or " ".join(notes) or _NEXT.get(failure.reason)
+    advice = advice or "\n".join(notes) or _NEXT.get(failure.reason)
     if as_json:
         content = {
             "code": failure.code.name,
@@ -107,7 +109,8 @@ def say_failure(failure: PrefixdbError, *, as_json: bool, advice: str | None = N
     if request_id is not None:
         click.echo(f"  request id: {harmless(request_id)}", err=True)
     if advice is not None:
-        click.echo(f"  next: {harmless(advice)}", err=True)
+        for words in advice.splitlines():
+            click.echo(f"  next: {harmless(words)}", err=True)
 
 
 def say_usage(failure: click.ClickException, *, as_json: bool) -> None:

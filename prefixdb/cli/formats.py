@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 import functools
 import io
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +47,37 @@ _ENDINGS = {
 }
 
 
+_PACKERS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
+
+_NO_TEXT = {
+    b"\x1f\x8b": "is compressed; unpack it on the way: zcat FILE | prefixdb load - --format jsonl",
+    b"\x28\xb5\x2f\xfd": "is compressed; unpack it on the way: zstdcat FILE | prefixdb load - --format jsonl",
+    b"\xfd7zXZ": "is compressed; unpack it on the way: xzcat FILE | prefixdb load - --format jsonl",
+    b"BZh": "is compressed; unpack it on the way: bzcat FILE | prefixdb load - --format jsonl",
+    b"PK\x03\x04": "is a spreadsheet or a zip file; save it as CSV, in UTF-8 and with commas.",
+    b"\xff\xfe": "is UTF-16; save it as UTF-8.",
+}
+"""Beginnings that no row's text has, and what to do about such a file."""
+
+_CSV_START = re.compile(rb'(\xef\xbb\xbf)?"?(key|value)(_hex|_b64)?"?,')
+"""How the line that names the columns mostly begins."""
+
+
 def export_format(wanted: str | None, out: str) -> Format:
-    """Return the format of what is written: the one asked for, else what the name's ending says, else an archive."""
+    """Return the format of what is written: the one asked for, else what the name's ending says, else an archive.
+
+    Raises:
+        click.UsageError: the name says that the file is compressed, which takes a pipe.
+    """
     if wanted is not None:
         return Format(wanted)
+    packer = _PACKERS.get(Path(out).suffix.lower())
+    if packer is not None:
+        inside = _ENDINGS.get(Path(out).with_suffix("").suffix.lower())
+        if inside is None:
+            raise click.UsageError(f"An archive is compressed already: leave {Path(out).suffix} out of the name.")
+        line = f"prefixdb export --format {inside.value} | {packer} > {shlex.quote(out)}"
+        raise click.UsageError(f"Text is compressed by a pipe: {line}")
     return _ENDINGS.get(Path(out).suffix.lower(), Format.MSGPACK)
 
 
@@ -74,13 +103,34 @@ def input_format(wanted: str | None, file: str, opened: BinaryIO | None) -> Form
     start = _start(opened)
     if start.startswith(ARCHIVE_START):
         return Format.MSGPACK
+    what = "Standard input" if file == "-" else file
+    for beginning, words in _NO_TEXT.items():
+        if start.startswith(beginning):
+            raise click.UsageError(f"{what} {words}")
     ending = _ENDINGS.get(Path(file).suffix.lower())
     if ending is not None:
         return ending
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return Format.JSONL
-    what = "standard input" if file == "-" else file
-    raise click.UsageError(f"What {what} holds cannot be told from its beginning or its name: give --format.")
+    if _CSV_START.match(start):
+        return Format.CSV
+    raise click.UsageError(f"{what} shows neither by its beginning nor by its name what it holds: give --format.")
+
+
+def refuse_text(file: str, opened: BinaryIO) -> None:
+    """Refuse a file that shows it is no archive, where only an archive will do.
+
+    Raises:
+        click.UsageError: what to do with it.
+    """
+    start = _start(opened)
+    if start[:1] == b"{" or _CSV_START.match(start):
+        opened.close()
+        what = "Standard input" if file == "-" else file
+        raise click.UsageError(
+            f"{what} has rows as text, and no namespace. Make one with 'prefixdb ns create', then: "
+            f"prefixdb --namespace NAME load {shlex.quote(file)}"
+        )
 
 
 def _start(opened: BinaryIO) -> bytes:

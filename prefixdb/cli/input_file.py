@@ -20,6 +20,7 @@ import click
 from prefixdb.cli.formats import Format
 from prefixdb.cli.output import say
 from prefixdb.cli.settings import Settings
+from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
     from prefixdb.archive.text import BadLine, OnBad, Rejects, TextRow
@@ -74,7 +75,7 @@ class InputFile:
         self._kind = kind
         self._opened = opened
         self._now_ms = now_ms
-        self._in_order = in_order
+        self.in_order = in_order
         self._reject_file = None if reject is None else _reject_file(file, reject)
         self._rejects: Rejects | None = None
         self._told = 0
@@ -107,6 +108,11 @@ class InputFile:
         return self._kind in {Format.JSONL, Format.CSV}
 
     @property
+    def is_archive(self) -> bool:
+        """True when it is sent as it is."""
+        return self._kind is Format.MSGPACK
+
+    @property
     def rejected(self) -> int:
         """Lines that were no rows."""
         return 0 if self._rejects is None else self._rejects.count
@@ -122,7 +128,7 @@ class InputFile:
     def _convert(self) -> Iterator[bytes]:
         from prefixdb.client.row_source import row_frames
 
-        return row_frames(self._rows(), created_at_ms=self._now_ms, in_order=self._in_order)
+        return row_frames(self._rows(), created_at_ms=self._now_ms, in_order=self.in_order)
 
     def _rows(self) -> Iterator[TextRow]:
         on_bad = self._on_bad()
@@ -150,8 +156,13 @@ class InputFile:
 
         database = self._settings.database
         wanted = None if self._reject_file is None else unreadable
-        for key, value in open_rows(Path(self._file), on_unreadable=wanted):
-            yield database, key, value, 0, 0
+        try:
+            for key, value in open_rows(Path(self._file), on_unreadable=wanted):
+                yield database, key, value, 0, 0
+        except PrefixdbError as failure:
+            if failure.reason is Reason.DIRECTORY_LOCKED:
+                failure.add_note("Nothing was applied. The directory has to be closed while it is read.")
+            raise
 
     def _on_bad(self) -> OnBad:
         """Return what a bad line meets; begins the file of rejected lines anew."""

@@ -36,6 +36,8 @@ _FORMAT_HELP = "What FILE is. [found out from its beginning and its ending]"
 _LATER = frozenset({Reason.READ_ONLY, Reason.NAMESPACE_SUSPENDED, Reason.TOO_MANY_STREAMS, Reason.RATE_LIMITED})
 """Refusals after which the upload is still there: an import that has begun is even finished when they end."""
 
+_KEPT = "What the server has of it is kept for an hour: the same command goes on, or tells its end."
+
 
 def _shared(*, on_conflict: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Decorate with what both commands take."""
@@ -134,7 +136,7 @@ def _run(
     ):
         done = _send(settings, source, upload, wishes)
         source.keep_rejects()
-    _say_done(settings, done, dry_run=dry_run, rejected=source.rejected, reject=reject)
+    _say_done(settings, done, dry_run=dry_run, source=source, reject=reject)
     if source.rejected:
         raise click.exceptions.Exit(EXIT_NOT_FOUND)
 
@@ -159,19 +161,41 @@ def _send(settings: Settings, source: InputFile, upload: Upload, wishes: dict[st
     except KeyboardInterrupt:
         say(settings, state.words(upload, source))
         raise
-    except (UnavailableError, CancelledError, DeadlineExceededError, UnauthenticatedError):
+    except (UnavailableError, CancelledError, DeadlineExceededError, UnauthenticatedError) as failure:
+        # The client speaks of the upload's id, which nobody has seen here.
+        again = "the same command goes on where it was" if source.again else "give it the rows once more"
+        failure.message = failure.message.replace("the same upload id goes on", again)
+        failure.message = failure.message.replace("the same upload id asks for", "the same command tells")
+        failure.args = (failure.message,)
         raise
     except PrefixdbError as failure:
         upload.over = failure.reason not in _LATER
-        if not upload.over:
-            failure.add_note(
-                "What the server has of it is kept for an hour: the same command goes on, or tells its end."
-            )
-        if failure.reason is Reason.ARCHIVE_INVALID and source.is_text:
-            failure.add_note("Nothing was applied. Put the line right, or let --reject FILE put such lines aside.")
+        words = _next(failure, source, dry_run=bool(wishes["dry_run"])) if upload.over else _KEPT
+        if words is not None:
+            failure.add_note(words)
         raise
     upload.over = True
     return done
+
+
+def _next(failure: PrefixdbError, source: InputFile, *, dry_run: bool) -> str | None:
+    """Return what to do about an upload that was refused for good."""
+    if failure.reason is Reason.IMPORT_CONFLICT and dry_run:
+        return (
+            "This was only the trial; the import would end the same. --on-conflict skip or overwrite tells how many "
+            "rows it would leave or replace."
+        )
+    if failure.reason is Reason.BAD_FIELD and source.in_order and "in order" in failure.message:
+        return "Nothing was applied. Leave --sorted out, or sort by the bytes of the keys: LC_ALL=C sort."
+    if failure.reason is not Reason.ARCHIVE_INVALID or source.is_archive:
+        return None
+    if failure.metadata.get("part") == "header":
+        return "Nothing was applied. Put the first line right: no row can be understood without it."
+    if source.is_text:
+        return "Nothing was applied. Put the line right, or let --reject FILE put such lines aside."
+    if failure.metadata.get("place", "").startswith("row "):
+        return "Nothing was applied. --reject FILE lists such rows and loads the others."
+    return "Nothing was applied. Is this the directory you mean? It has the files CURRENT and MANIFEST-N in it."
 
 
 class _State:
@@ -208,7 +232,7 @@ class _State:
         return "The server has all of the upload that was interrupted (--anew forgets it and sends it once more)."
 
 
-def _say_done(settings: Settings, done: Imported, *, dry_run: bool, rejected: int, reject: str | None) -> None:
+def _say_done(settings: Settings, done: Imported, *, dry_run: bool, source: InputFile, reject: str | None) -> None:
     if settings.json:
         put_json(
             {
@@ -217,7 +241,7 @@ def _say_done(settings: Settings, done: Imported, *, dry_run: bool, rejected: in
                 "replaced": done.replaced,
                 "skipped": done.skipped,
                 "expired": done.expired,
-                "rejected": rejected,
+                "rejected": source.rejected,
                 "way": done.way,
                 "dry_run": dry_run,
             }
@@ -235,5 +259,6 @@ def _say_done(settings: Settings, done: Imported, *, dry_run: bool, rejected: in
     detail = f": {', '.join(parts)}" if parts else ""
     verb = "Would import" if dry_run else "Imported"
     say(settings, f"{verb} {number(done.inserted + done.replaced, 'row')} of {done.received:,}{detail}.")
-    if rejected:
-        say(settings, f"{number(rejected, 'line')} could not be taken: see {reject}.")
+    if source.rejected:
+        what = "line" if source.is_text else "row"
+        say(settings, f"{number(source.rejected, what)} could not be taken: see {reject}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from prefixdb.cli.backup_show import naming_errors
 from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.failures import EXIT_DAMAGED
@@ -37,7 +38,7 @@ from prefixdb.cli.text import harmless
     metavar="FROM",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A bans.jsonl or a data directory whose banned namespaces stay gone. May be repeated.",
+    help="A bans.jsonl, a repository of backups or a data directory whose bans are obeyed. May be repeated.",
 )
 @click.pass_context
 def recover(
@@ -57,8 +58,9 @@ def recover(
         from prefixdb.clock import SystemClock
     except ImportError as failure:
         raise missing_server(failure) from failure
-    bans = [ban for source in ban_sources for ban in read_bans(source)]
-    report = recover_directory(data_dir, target, accept_loss=accept_loss, clock=SystemClock(), bans=bans)
+    with naming_errors():
+        bans = [ban for source in ban_sources for ban in read_bans(source)]
+        report = recover_directory(data_dir, target, accept_loss=accept_loss, clock=SystemClock(), bans=bans)
     if settings.json:
         put_json(report.as_json())
     else:

@@ -9,6 +9,7 @@ What is no ordinary file (a pipe, a terminal, /dev/null) is written as it is: it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -19,6 +20,9 @@ from typing import BinaryIO, Self
 from prefixdb.errors import Reason, error
 
 _BUFFER_BYTES = 1 << 20
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""What a write is refused with, as opposed to a connection."""
 
 
 class PartialFile:
@@ -91,8 +95,18 @@ class PartialFile:
         try:
             if failure is None:
                 self.commit()
+        except OSError as refusal:
+            self._name(refusal)
+            raise
         finally:
             self.discard()
+        if isinstance(failure, OSError):
+            self._name(failure)
+
+    def _name(self, failure: OSError) -> None:
+        """Say which file a disk refused: a write tells an error number only."""
+        if failure.filename is None and failure.errno in _DISK_ERRORS:
+            failure.filename = str(self.path)
 
     def _is_special(self) -> bool:
         try:

@@ -109,6 +109,7 @@ def test_bans_from_elsewhere_are_obeyed(server: ServerProcess, admin: Cli, bare:
     bans = admin("ns", "bans", "--json")
     assert [json.loads(line)["name"] for line in bans.text.splitlines()] == [places[0].name]
     (tmp_path / "bans.jsonl").write_bytes(bans.out)
+    assert admin("backup", "create", str(tmp_path / "off")).status == 0
     admin("ns", "ban", places[1].name, "--yes", "--grace", "1d")
     assert [line.split("\t")[2] for line in admin("ns", "bans").text.splitlines()]
     running = bare("backup", "restore", repo, "--data-dir", str(tmp_path / "x"), "--bans", str(server.data_dir))
@@ -117,6 +118,10 @@ def test_bans_from_elsewhere_are_obeyed(server: ServerProcess, admin: Cli, bare:
     more = ["--bans", str(tmp_path / "bans.jsonl"), "--bans", str(server.data_dir)]
     done = bare("backup", "restore", repo, "--data-dir", str(tmp_path / "y"), "--json", *more)
     assert done.json["bans_applied"] == 2 and done.json["namespaces_live"] == 2
+    other = bare(
+        "backup", "restore", repo, "--data-dir", str(tmp_path / "w"), "--json", "--bans", str(tmp_path / "off")
+    )
+    assert other.json["bans_applied"] == 1, other.err
     (tmp_path / "bans.jsonl").write_bytes(bans.out[:-10])
     cut = bare("backup", "restore", repo, "--data-dir", str(tmp_path / "z"), *more)
     assert cut.status == 3, cut.err
