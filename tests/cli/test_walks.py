@@ -1,14 +1,17 @@
-"""Goal: the walks through the identity models of other systems work as docs/identities.md shows them, word for word.
+"""Goal: what docs/identities.md, docs/backup.md and docs/moving-data.md show on a shell works so, word for word.
 
-Method: each walk of the page is typed into a shell against a real server of its own, in an empty directory. A line that
+Method: each walk of a page is typed into a shell against a real server of its own, in an empty directory: a section of
+identities.md is a walk, since each is another model; of the other pages the whole page is one. A line that
 begins with "$ " is a command; what follows it is what both its outputs must say. "…" stands for what differs from run
 to run; a command whose answer begins with "prefixdb: " must fail, every other must not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +22,9 @@ import pytest
 
 from tests.support.server import subprocess_server
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "identities.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+IDENTITIES = DOCS / "identities.md"
+PAGES = (IDENTITIES, DOCS / "backup.md", DOCS / "moving-data.md")
 SHELL_TIMEOUT_S = 60
 
 
@@ -27,6 +32,7 @@ SHELL_TIMEOUT_S = 60
 class Step:
     """One command of a walk and what it must say."""
 
+    page: str
     line: int
     command: str
     expected: str
@@ -37,17 +43,17 @@ class Step:
         return self.expected.startswith("prefixdb: ")
 
 
-def walks() -> dict[str, list[Step]]:
-    """Return the steps of each section of the page that has any."""
+def walks(page: Path) -> dict[str, list[Step]]:
+    """Return the steps of each section of identities.md that has any; of another page all of them together."""
     found: dict[str, list[Step]] = {}
     section, fenced, command, expected, started = "", False, "", [], 0
 
     def close() -> None:
         if command:
-            found.setdefault(section, []).append(Step(started, command, "\n".join(expected)))
+            found.setdefault(section, []).append(Step(page.name, started, command, "\n".join(expected)))
 
-    for number, text in enumerate(PAGE.read_text(encoding="utf-8").splitlines(), 1):
-        if text.startswith("## ") and not fenced:
+    for number, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if text.startswith("## ") and not fenced and page == IDENTITIES:
             section = text[3:]
         elif text.startswith("```"):
             close()
@@ -79,13 +85,14 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield clean | {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
             "PREFIXDB_ENDPOINT": server.address,
             "COLUMNS": "100",
         }
 
 
 def test_the_page_walks_through_three_models() -> None:
-    found = walks()
+    found = walks(IDENTITIES)
     assert len(found) == 3
     assert all(len(steps) >= 15 and any(step.fails for step in steps) for steps in found.values())
 
@@ -96,9 +103,22 @@ def test_what_the_page_shows_is_compared_whole() -> None:
     assert not matches("a", "a b")
 
 
-@pytest.mark.parametrize("walk", walks())
-def test_a_walk_of_the_page_goes_as_it_says(walk: str, shell: dict[str, str], tmp_path: Path) -> None:
-    for step in walks()[walk]:
+@pytest.mark.parametrize(
+    ("page", "walk"),
+    [pytest.param(page, walk, id=f"{page.stem} {walk}".strip()) for page in PAGES for walk in walks(page)],
+)
+def test_a_walk_of_a_page_goes_as_it_says(page: Path, walk: str, shell: dict[str, str], tmp_path: Path) -> None:
+    try:
+        _type(walks(page)[walk], shell, tmp_path)
+    finally:
+        # A server that the page starts is the page's to stop; when it does not get that far, it is stopped here.
+        for file in tmp_path.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGTERM)
+
+
+def _type(steps: list[Step], shell: dict[str, str], tmp_path: Path) -> None:
+    for step in steps:
         done = subprocess.run(
             ["bash", "-c", step.command],
             cwd=tmp_path,
@@ -111,6 +131,6 @@ def test_a_walk_of_the_page_goes_as_it_says(walk: str, shell: dict[str, str], tm
             check=False,
         )
         said = "\n".join(line.rstrip() for line in done.stdout.splitlines())
-        where = f"{PAGE.name}:{step.line}: {step.command}\nsaid: {said}\npage: {step.expected}"
+        where = f"{step.page}:{step.line}: {step.command}\nsaid: {said}\npage: {step.expected}"
         assert matches(step.expected, said), where
         assert (done.returncode != 0) == step.fails, f"{where}\nexit status {done.returncode}"
