@@ -55,12 +55,17 @@ def decode_value(stored: bytes) -> StoredValue:
     Raises:
         DataLossError: CORRUPTION when the bytes are not a stored value of a known format.
     """
+    return StoredValue(*split_value(stored))
+
+
+def split_value(stored: bytes) -> tuple[bytes, int, int]:
+    """``decode_value`` as a plain tuple, for walks: making the named one takes as long as all the rest."""
     head = stored[0] if stored else -1
     if head == _HEAD_PLAIN and len(stored) >= _PLAIN.size:
-        return StoredValue(stored[_PLAIN.size :], _PLAIN.unpack_from(stored)[1], 0)
+        return stored[_PLAIN.size :], _PLAIN.unpack_from(stored)[1], 0
     if head == _HEAD_EXPIRES and len(stored) >= _EXPIRES.size:
         _, version, expires_at_ms = _EXPIRES.unpack_from(stored)
-        return StoredValue(stored[_EXPIRES.size :], version, expires_at_ms)
+        return stored[_EXPIRES.size :], version, expires_at_ms
     raise error(Reason.CORRUPTION, "A stored value has an unknown format or is cut short.")
 
 

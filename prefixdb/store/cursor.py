@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from prefixdb.clock import Clock, Moment
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import RowKey, Span
-from prefixdb.records import decode_value
+from prefixdb.keycodec import Span
+from prefixdb.records import split_value
 from prefixdb.store.base import Row
 from prefixdb.store.directory import leak
 from prefixdb.store.engine import EngineIterator, IteratorHandle
@@ -121,6 +121,7 @@ class LsmCursor:
         begin, end, keys_only = self._span.begin, self._span.end, self._keys_only
         now_ms = self._clock.now_ms() if self._clock is not None else 0
         deadline = time.monotonic() + FETCH_SECONDS_MAX
+        append, new_row = rows.append, tuple.__new__  # What Row(...) does, without the function in between.
         size = looked_at = 0
         while True:
             if not valid():
@@ -134,14 +135,14 @@ class LsmCursor:
                     self._done = True
                     return
                 raise self._on_violation()
-            payload, version, expires_at_ms = decode_value(value_of())
+            payload, version, expires_at_ms = split_value(value_of())
             step()
             looked_at += 1
             if now_ms and 0 < expires_at_ms <= now_ms:
                 continue
             if keys_only:
                 payload = b""
-            rows.append(Row(RowKey(key), payload, version, expires_at_ms))
+            append(new_row(Row, (key, payload, version, expires_at_ms)))
             size += len(key) + len(payload)
             if len(rows) >= max_rows or size >= max_bytes:
                 return

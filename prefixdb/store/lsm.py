@@ -14,7 +14,7 @@ from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
-from prefixdb.records import decode_value
+from prefixdb.records import split_value
 from prefixdb.store.base import Absent, Commit, CommitResult, Condition, Delete, Dropped, Ingest, Put, Row
 from prefixdb.store.commit import BatchPlanner, GroupCommitter
 from prefixdb.store.core import StoreCore
@@ -73,7 +73,7 @@ class LsmStore(StoreCore[RowEngine]):
             stored = self._read_again(key)
         if stored is None:
             return None
-        payload, version, expires_at_ms = decode_value(stored)
+        payload, version, expires_at_ms = split_value(stored)
         if expires_at_ms and expires_at_ms <= self._clock.now_ms():
             return None
         return Row(key, payload, version, expires_at_ms)
@@ -91,7 +91,7 @@ class LsmStore(StoreCore[RowEngine]):
             if stored is None:
                 rows.append(None)
                 continue
-            payload, version, expires_at_ms = decode_value(stored)
+            payload, version, expires_at_ms = split_value(stored)
             rows.append(None if 0 < expires_at_ms <= now_ms else Row(key, payload, version, expires_at_ms))
         return rows
 
