@@ -88,6 +88,11 @@ def _advice(settings: Settings) -> Iterator[None]:
         elif failure.reason is Reason.NOT_PERMITTED and settings.given("namespace"):
             line = shlex.join(["prefixdb", "backup", "namespace", namespace_text(settings.namespace), "--out", "FILE"])
             failure.add_note(f"Cluster guardians export another namespace with: {line}")
+        elif failure.reason is Reason.NOT_PERMITTED:
+            failure.add_note(
+                "An export takes the right to read every row it asks for, and --members a guardian. 'prefixdb whoami' "
+                "shows your rights; name a part with --database and --prefix."
+            )
         raise
 
 

@@ -187,6 +187,11 @@ def _next(failure: PrefixdbError, source: InputFile, *, dry_run: bool) -> str | 
         )
     if failure.reason is Reason.BAD_FIELD and source.in_order and "in order" in failure.message:
         return "Nothing was applied. Leave --sorted out, or sort by the bytes of the keys: LC_ALL=C sort."
+    if failure.reason is Reason.NOT_PERMITTED:
+        return (
+            "Nothing was applied. It takes the right to write every row of FILE where it goes, also for --dry-run; "
+            "'prefixdb whoami' shows your rights."
+        )
     if failure.reason is not Reason.ARCHIVE_INVALID or source.is_archive:
         return None
     if failure.metadata.get("part") == "header":

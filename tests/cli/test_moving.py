@@ -181,6 +181,23 @@ def test_conflicts_are_counted_skipped_or_overwritten(filled: Cli, tmp_path: Pat
     assert filled("get", "user/1").out == b"new"
 
 
+def test_what_is_said_to_do_next_fits_what_went_wrong(filled: Cli, tmp_path: Path) -> None:
+    rows, table, empty = tmp_path / "rows.jsonl", tmp_path / "table.csv", tmp_path / "empty"
+    rows.write_text('{"key": "user/2", "value": "b"}\n{"key": "user/1", "value": "a"}\n')
+    table.write_text("key;value\na;b\n")
+    empty.mkdir()
+    trial = filled("import", str(rows), "--dry-run")
+    assert trial.status == 70 and "only the trial" in trial.err and "--dry-run" not in trial.err
+    assert "Leave --sorted out" in filled("load", str(rows), "--sorted").err
+    header = filled("load", str(table))
+    assert header.status == 3 and "first line right" in header.err and "--reject" not in header.err
+    directory = filled("load", str(empty))
+    assert directory.status == 3 and "directory you mean" in directory.err
+    down = filled("--endpoint", "127.0.0.1:1", "load", str(rows))
+    assert down.status == 78 and "same command goes on" in down.err and "upload id" not in down.err
+    assert "of every database" in filled("export", "--out", str(tmp_path / "a")).err
+
+
 def test_a_rocksdb_directory_goes_out_and_in(filled: Cli, prefixdb_server: ServerProcess, tmp_path: Path) -> None:
     target = str(tmp_path / "rocks")
     several = filled("export", "--format", "rocksdb", "--out", target)
