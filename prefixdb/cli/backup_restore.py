@@ -23,6 +23,7 @@ from prefixdb.cli.backup_show import (
 from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import put_facts, say
+from prefixdb.cli.private import private_files
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.cli.text import number
 from prefixdb.errors import PrefixdbError, Reason
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     "of a stopped server. May be repeated.",
 )
 @click.option("--new-keys", is_flag=True, help="Make every token and login of the old server worthless.")
+@private_files()
 def restore(
     repository: str, backup_id: str | None, data_dir: Path, ban_lists: tuple[Path, ...], new_keys: bool
 ) -> None:

@@ -11,6 +11,7 @@ from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.failures import EXIT_DAMAGED
 from prefixdb.cli.output import put_json, say
+from prefixdb.cli.private import private_files
 from prefixdb.cli.settings import load_settings
 from prefixdb.cli.text import harmless
 
@@ -41,6 +42,7 @@ from prefixdb.cli.text import harmless
     help="A bans.jsonl, a repository of backups or a data directory whose bans are obeyed. May be repeated.",
 )
 @click.pass_context
+@private_files()
 def recover(
     context: click.Context, data_dir: Path, target: Path, accept_loss: bool, ban_sources: tuple[Path, ...]
 ) -> None:

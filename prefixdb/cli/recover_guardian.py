@@ -10,6 +10,7 @@ import click
 from prefixdb.cli.base import command
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import put_json, say
+from prefixdb.cli.private import private_files
 from prefixdb.cli.settings import load_settings
 
 
@@ -21,6 +22,7 @@ from prefixdb.cli.settings import load_settings
 @click.option(
     "--config", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Configuration file (TOML)."
 )
+@private_files()
 def recover_guardian(
     data_dir: str | None, user: str, revoke_tokens: bool, store: str | None, file: Path | None
 ) -> None:

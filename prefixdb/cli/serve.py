@@ -15,6 +15,7 @@ import click
 from prefixdb.cli.base import command, given_flags
 from prefixdb.cli.config import missing_server
 from prefixdb.cli.output import say
+from prefixdb.cli.private import private_files
 from prefixdb.cli.settings import Settings, load_settings
 from prefixdb.client.profiles import Profile, load_profiles, remove_profile, save_profile
 
@@ -77,6 +78,7 @@ _GLOBAL_SETTINGS = {"insecure": "server.insecure", "tls_cert": "tls.cert", "tls_
 @click.option("--ready-file", metavar="FILE", help="Written with the address when requests are taken.")
 @click.option("--dev", is_flag=True, help="Throw-away server: temporary directory, free port, profile 'dev'.")
 @click.pass_context
+@private_files()
 def serve(context: click.Context, /, **given: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C.
 

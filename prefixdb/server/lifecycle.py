@@ -73,4 +73,5 @@ def _write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader finds all of it or none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="ascii")
+    temporary.chmod(0o644)  # For whoever waits for the server; the process keeps what it writes to itself.
     temporary.replace(path)
