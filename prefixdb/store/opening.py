@@ -24,6 +24,7 @@ from prefixdb.store.directory import (
     DirectoryLock,
     StoreState,
     engine_files,
+    file_number,
     read_state,
     sync_directory,
     write_state,
@@ -98,6 +99,8 @@ class OpenDirectory(Generic[E]):
             self._first_commit(engine)
             if engine.last_sequence() < state.sequence:
                 raise _lost(engine.last_sequence(), state.sequence)
+            if self._old_logs():
+                engine = self._open_without_old_logs(engine)
             self.save(engine, engine.last_sequence(), clock.now_ms())
         except BaseException:
             engine.close()
@@ -228,6 +231,29 @@ class OpenDirectory(Generic[E]):
             raise
         except Exception as failure:
             raise cannot_open(self.engine_dir, failure) from failure
+
+    def _old_logs(self) -> list[str]:
+        """Return the logs on disk that have bytes and are not the engine's newest."""
+        logs = engine_files(self.engine_dir)[2]
+        newest = max(map(file_number, logs), default=0)
+        return [name for name, size in logs.items() if size and file_number(name) != newest]
+
+    def _open_without_old_logs(self, engine: E) -> E:
+        """Close and return the engine anew, so that it removes a log that it has read and forgot to remove.
+
+        It forgets one in which it found no whole record: where a kill has torn the first one after a change of logs.
+        Hours later, or at the next opening, it would find it; until then the torn record's rows are on the disk, and no
+        proof of their namespace's emptiness can be had. A flush first: it makes the engine's manifest name a later log.
+        """
+        sequence = engine.last_sequence()
+        engine.put_synced(CREATION_KEY, encode_value(b"", sequence + 1))
+        engine.flush()
+        _close(engine)
+        anew = self._open(self._options)
+        if anew.last_sequence() <= sequence:
+            anew.close()
+            raise _lost(anew.last_sequence(), sequence + 1)
+        return anew
 
     def _open_for_reading(self) -> E:
         try:
