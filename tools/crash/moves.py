@@ -141,7 +141,7 @@ class MovesRun:
         if manner == "moment":
             outcome, ended = self._at_a_moment(kind, victim, trace, known, rng)
         else:
-            outcome, ended = self._at_a_step(kind, victim, trace, known, manner, rng)
+            outcome, ended = self._at_a_step(kind, victim, trace, known, rng, halfway=manner == "halfway")
         self.counts[outcome or f"{kind.name}, {victim}, {manner}"] += 1
         complete = kind.check_cut()
         if ended.status == 0:  # A command may outlive its server: it went on with the next one.
@@ -172,10 +172,10 @@ class MovesRun:
         return ("" if running else "too late"), ended
 
     def _at_a_step(
-        self, kind: Kind, victim: str, trace: str, known: str, manner: str, rng: random.Random
+        self, kind: Kind, victim: str, trace: str, known: str, rng: random.Random, *, halfway: bool
     ) -> tuple[str, Ended]:
         """Let the shim kill at a file operation; return "" when it did."""
-        action = Action.KILL if manner == "before" else Action.KILL_AFTER
+        action = Action.KILL_AFTER if halfway else Action.KILL
         step = rng.randrange(max(1, self._steps.get(known, 4)))
         with self._shim.add(trace, Call.CHANGES, action=action, after=step, times=1) as rule:
             process = self._launch(kind.command(), kind.world)
