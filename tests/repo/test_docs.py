@@ -22,13 +22,13 @@ from prefixdb.v1 import error_pb2
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HAND_WRITTEN = [page for page in PAGES if page.name not in {"cli.md", "configuration.md", "errors.md", "limits.md"}]
-COMMAND = re.compile(r"^(?:\$ )?(prefixdb [^#|\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^(?:\$ )?(prefixdb [^#|>\n]*)", re.MULTILINE)
 
 
 def commands_of(page: Path) -> list[str]:
     """Return the command lines of a page's fenced blocks."""
     fences = re.findall(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [line.strip() for fence in fences for line in COMMAND.findall(fence)]
+    return [line.strip() for fence in fences for line in COMMAND.findall(fence.replace("\\\n", ""))]
 
 
 def relative(path: Path) -> str:
