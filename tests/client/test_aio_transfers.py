@@ -26,6 +26,7 @@ from prefixdb.errors import (
     OutcomeUnknownError,
     PrefixdbError,
     Reason,
+    UnauthenticatedError,
     UnavailableError,
     error,
 )
@@ -131,6 +132,39 @@ async def test_a_stream_that_ends_well_too_early_is_no_export(server: TransferSe
             assert caught.value.metadata["place"].startswith("frame ")
     assert (tmp_path / "a").read_text() == "what was there"
     assert names_in(tmp_path) == ["a"]
+
+
+@async_test
+async def test_an_export_takes_a_new_token_once_and_only_before_its_first_frame(
+    server: TransferServer, tmp_path: Path
+) -> None:
+    server.exported = archive()
+    token = tmp_path / "token"
+    token.write_text("first")
+    token.chmod(0o600)
+    async with connect_async(options=ClientOptions(endpoint=server.endpoint, token_file=token)) as db:
+        await db.export(io.BytesIO())
+        token.write_text("second")
+        server.expired = [0]
+        target = io.BytesIO()
+        await db.export(target)
+        assert target.getvalue() == b"".join(server.exported)
+        for number, expired in enumerate(([3], [0, 0], [0, 3])):
+            # What has begun cannot go on: that would be another instant.
+            token.write_text(f"{number}")
+            server.expired = expired
+            with pytest.raises(UnauthenticatedError):
+                await db.export(io.BytesIO())
+            assert server.expired == []
+
+
+@async_test
+async def test_an_export_that_cannot_be_is_refused_before_anything_is_asked(server: TransferServer) -> None:
+    async with client(server) as db:
+        with pytest.raises(InvalidArgumentError, match="zstd, none"):
+            await db.export(io.BytesIO(), codec="gzip")
+        with pytest.raises(InvalidArgumentError, match="all databases"):
+            await db.export(io.BytesIO(), members=True, database=0)
 
 
 @async_test

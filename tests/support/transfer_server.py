@@ -30,6 +30,7 @@ class TransferServer:
     Attributes:
         cuts: how each call of Import or Export ends too early, one after the other: after so many frames. None lets a
             call be; so does the end of the list.
+        expired: how many frames each call of Export gives before its token has ended; the end of the list: all.
         lost: so many results of Import are lost on their way.
         refusal: what Import refuses everything with, after the footer.
         begins: what began each call of Import.
@@ -42,6 +43,7 @@ class TransferServer:
     """
 
     cuts: list[int | None] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
     lost: int = 0
     refusal: PrefixdbError | None = None
     begins: list[pb.ImportBegin] = field(default_factory=list)
@@ -96,7 +98,10 @@ class TransferServer:
 
     def _export(self, request: pb.ExportRequest, context: Any) -> Iterator[pb.ExportResponse]:
         cut = self.cuts.pop(0) if self.cuts else None
+        expired = self.expired.pop(0) if self.expired else None
         for number, frame in enumerate(self.exported):
+            if number == expired:
+                _refuse(error(Reason.TOKEN_EXPIRED), context)
             if number == cut:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             yield pb.ExportResponse(frame=frame, rows_done=number, rows_estimate=len(self.exported))
