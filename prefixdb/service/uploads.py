@@ -186,7 +186,7 @@ class Upload:
 
     def was_checked_against(self, session: Session) -> bool:
         """Return whether all rows so far were held against the rules that the session has. A session is made anew by
-        every change among its namespace's people, each login; what it may do is mostly what it could."""
+        every change among its namespace's people; what it may do is mostly what it could."""
         if self.rights is not None and self.rights is not session and self.rights.rules == session.rules:
             self.rights = session
         return self.rights is session
