@@ -1,7 +1,7 @@
-"""Goal: a create, a restore or a prune killed at any moment leaves whole backups, an untouched target, and no lock.
+"""Goal: a create that is killed at any moment leaves whole backups and no lock.
 
-Method: each command runs as a process and gets SIGKILL after a drawn time; then everything there is checked, and the
-same command runs again to its end.
+Method: it runs as a process and gets SIGKILL after a drawn time; then everything there is checked, and it runs again to
+its end. ``test_backup_disk.py`` kills every command at chosen operations.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,41 +90,3 @@ def test_a_create_that_is_killed_leaves_whole_backups_and_the_next_works(admin: 
     assert whole(repo) == before + 1
     assert list((repo / "tmp").iterdir()) == []
     ended(admin, "backup", "verify", str(repo), "--all")
-
-
-def test_a_restore_that_is_killed_leaves_the_target_as_it_was(admin: Cli, tmp_path: Path) -> None:
-    draw = random.Random(2)
-    repo, target = tmp_path / "repo", tmp_path / "restored" / "data"
-    target.parent.mkdir()
-    ended(admin, "backup", "create", str(repo))
-    for number in range(KILLS):
-        if number % 2:
-            target.mkdir(exist_ok=True)
-        if killed(admin, draw.uniform(0.2, 1.2), "backup", "restore", str(repo), "--data-dir", str(target)):
-            assert not target.exists() or not any(target.iterdir()) or (target / "db" / "CURRENT").exists()
-        if target.exists() and any(target.iterdir()):
-            shutil.rmtree(target)
-    ended(admin, "backup", "restore", str(repo), "--data-dir", str(target))
-    assert [path.name for path in target.parent.iterdir()] == ["data"], "what killed restores left is gone"
-    assert whole(repo) == 1
-    server = ServerProcess(target.parent)
-    server.start()
-    server.close()
-
-
-def test_a_prune_that_is_killed_leaves_whole_backups(admin: Cli, filled: ServerProcess, tmp_path: Path) -> None:
-    draw = random.Random(3)
-    repo = tmp_path / "repo"
-    for _ in range(3):
-        with filled.namespace() as db:
-            db.put("k", secrets.token_bytes(64 * KIB))
-        ended(admin, "backup", "create", str(repo))
-    copy = tmp_path / "copy"
-    for _ in range(KILLS):
-        shutil.copytree(repo, copy)
-        # Among them moments in which nothing has happened yet, and those in which all has.
-        killed(admin, draw.uniform(0.25, 0.6), "backup", "prune", str(copy), "--keep", "1", "--yes")
-        assert 1 <= whole(copy) <= 3
-        ended(admin, "backup", "prune", str(copy), "--keep", "1", "--yes")
-        assert whole(copy) == 1
-        shutil.rmtree(copy)

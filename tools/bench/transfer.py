@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -37,6 +38,7 @@ from tools.lab.process import ROOT, ServerFailedError, ServerProcess
 VALUE_BYTES = 100
 FRAME_ROWS = 5_000
 CHANGED = 0.01
+SPREAD_ROUNDS = 8
 MIB = 1024 * 1024
 
 
@@ -164,15 +166,35 @@ class Bench:
             peers.append(size / copy_and_hash(repository / "objects", self.directory / "copy"))
             self._say(f"backup {ours[-1]:,.0f} MiB/s, cp and sha256sum {peers[-1]:,.0f}")
         self._add("backup", ours, peers, "MiB/s", 0.5)
+        self._increments(self.directory / "backups-0", token)
+
+    def _increments(self, repository: Path, token: Path) -> None:
+        """Change 1 % of all rows and back up again: a range of one tenant first, then rows spread over all keys of all
+        tenants, round after round, for every fourth flush or so makes the engine merge what changed into the next level
+        and rewrite as much of that as it meets."""
+        changed = int(self.rows * self.rounds * CHANGED)
         with connect(self.server.address, token_file=self.directory / "loaded-0.token") as db:
-            changed = int(self.rows * self.rounds * CHANGED)
-            for first in range(0, changed, 1_000):
-                db.put_many((key_of(self.rows // 3 + row), b"n" * VALUE_BYTES) for row in range(first, first + 1_000))
-        repository = self.directory / "backups-0"
+            put_rows(db, range(self.rows // 3, self.rows // 3 + changed))
+        self._increment("copied after 1 % in one range", [self._copied(repository, token)])
+        shares = []
+        for number in range(SPREAD_ROUNDS):
+            for tenant in range(self.rounds):
+                with connect(self.server.address, token_file=self.directory / f"loaded-{tenant}.token") as db:
+                    put_rows(db, range(number, self.rows, round(1 / CHANGED)))
+            shares.append(self._copied(repository, token))
+        self._increment("copied after 1 % spread, mean", [statistics.mean(shares)])
+        self._increment("copied after 1 % spread, largest", [max(shares)], demand=None)
+
+    def _copied(self, repository: Path, token: Path) -> float:
+        """Take one more backup; return which share of what was there came anew."""
         before = size_mib(repository)
         self._command("backup", "create", repository, "--token-file", token)
-        copied = size_mib(repository) - before
-        self.lines.append(Line("copied after 1 % was changed", copied, before, "MiB", copied / before, -0.1))
+        copied = (size_mib(repository) - before) / before
+        self._say(f"copied {copied:.1%}")
+        return copied
+
+    def _increment(self, name: str, shares: list[float], demand: float | None = -0.1) -> None:
+        self.lines.append(Line(name, 100 * shares[0], 100, "%", shares[0], demand))
 
     def _add(self, name: str, ours: list[float], peers: list[float], unit: str, demand: float) -> None:
         ratio = statistics.median(mine / other for mine, other in zip(ours, peers, strict=True))
@@ -216,6 +238,14 @@ def pages(rows: int) -> Iterator[list[tuple[bytes, bytes]]]:
         numbers = range(first, min(rows, first + FRAME_ROWS))
         starts = ((row, row * 7919 % (len(noise) - VALUE_BYTES)) for row in numbers)
         yield [(key_of(row), noise[start : start + VALUE_BYTES]) for row, start in starts]
+
+
+def put_rows(db: Any, numbers: range) -> None:
+    """Write rows anew, a thousand at a time."""
+    for first in range(0, len(numbers), 1_000):
+        db.put_many(
+            (key_of(row), os.urandom(VALUE_BYTES // 2).hex().encode()) for row in numbers[first : first + 1_000]
+        )
 
 
 def write_sorted(directory: Path, rows: int) -> float:

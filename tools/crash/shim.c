@@ -235,6 +235,19 @@ static struct verdict judge_path(enum call call, const char* path, const char* o
   return interesting(call) ? judge(call, path, other, 0) : verdict;
 }
 
+// Returns the path of what is named in a directory that a descriptor stands for.
+static const char* whole(int directory, const char* path, char found[PATH_MAX]) {
+  if (directory == AT_FDCWD || path[0] == '/') return path;
+  char link[32];
+  const int saved = errno;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
+  const ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, found, PATH_MAX - 1);
+  errno = saved;
+  if (length < 0) return path;
+  const int room = PATH_MAX - (int)length;
+  return snprintf(found + length, (size_t)room, "/%s", path) < room ? found : path;
+}
+
 // Ends a hooked call: `result` is what the real one returned.
 #define FINISH(result)                \
   do {                                \
@@ -249,17 +262,19 @@ static struct verdict judge_path(enum call call, const char* path, const char* o
     return value;           \
   }
 
-#define OPENING(name, directory, ...)                                                     \
-  mode_t mode = 0;                                                                        \
-  if (flags & (O_CREAT | __O_TMPFILE)) {                                                  \
-    va_list arguments;                                                                    \
-    va_start(arguments, flags);                                                           \
-    mode = va_arg(arguments, mode_t);                                                     \
-    va_end(arguments);                                                                    \
-  }                                                                                       \
-  REAL(name);                                                                             \
-  const struct verdict verdict = judge_path(flags & O_CREAT ? CREATE : OPEN, path, NULL); \
-  REFUSE(-1);                                                                             \
+#define OPENING(name, directory, ...)                                                           \
+  mode_t mode = 0;                                                                              \
+  if (flags & (O_CREAT | __O_TMPFILE)) {                                                        \
+    va_list arguments;                                                                          \
+    va_start(arguments, flags);                                                                 \
+    mode = va_arg(arguments, mode_t);                                                           \
+    va_end(arguments);                                                                          \
+  }                                                                                             \
+  REAL(name);                                                                                   \
+  char found[PATH_MAX];                                                                         \
+  const char* const whole_path = whole(directory, path, found);                                 \
+  const struct verdict verdict = judge_path(flags & O_CREAT ? CREATE : OPEN, whole_path, NULL); \
+  REFUSE(-1);                                                                                   \
   FINISH(real(__VA_ARGS__, flags, mode))
 
 int open(const char* path, int flags, ...) { OPENING(open, AT_FDCWD, path); }
@@ -389,11 +404,21 @@ int statvfs64(const char* path, struct statvfs64* found) { SPACE_LEFT(statvfs64)
 
 int rename(const char* from, const char* to) { ON_PATH(rename, RENAME, from, to, from, to); }
 int renameat(int from_directory, const char* from, int to_directory, const char* to) {
-  ON_PATH(renameat, RENAME, from, to, from_directory, from, to_directory, to);
+  char from_found[PATH_MAX], to_found[PATH_MAX];
+  const char* const whole_from = whole(from_directory, from, from_found);
+  const char* const whole_to = whole(to_directory, to, to_found);
+  ON_PATH(renameat, RENAME, whole_from, whole_to, from_directory, from, to_directory, to);
 }
 int link(const char* from, const char* to) { ON_PATH(link, LINK, from, to, from, to); }
 int unlink(const char* path) { ON_PATH(unlink, UNLINK, path, NULL, path); }
 int unlinkat(int directory, const char* path, int flags) {
-  ON_PATH(unlinkat, UNLINK, path, NULL, directory, path, flags);
+  char found[PATH_MAX];
+  const char* const whole_path = whole(directory, path, found);
+  ON_PATH(unlinkat, UNLINK, whole_path, NULL, directory, path, flags);
+}
+int mkdirat(int directory, const char* path, mode_t mode) {
+  char found[PATH_MAX];
+  const char* const whole_path = whole(directory, path, found);
+  ON_PATH(mkdirat, MKDIR, whole_path, NULL, directory, path, mode);
 }
 int mkdir(const char* path, mode_t mode) { ON_PATH(mkdir, MKDIR, path, NULL, path, mode); }
