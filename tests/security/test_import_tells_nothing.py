@@ -76,10 +76,14 @@ def test_what_was_held_against_rules_is_not_read_again_for_changes_among_others(
             await one.ready()
             frames = archive_of([(0, b"%d" % number, b"", 1, 0) for number in range(9)], frame_rows=3)
             groups = server.app.authority.identities.groups
+            groups.create(home.id, "others", (Rule(7, b"", read=True, write=False),))
+            uploads = server.app.imports._uploads.values()
             for number, frame in enumerate(frames):
                 await one.send([frame])
                 # A change among the namespace's people makes each of its sessions a new one.
-                groups.create(home.id, f"group{number}", (Rule(7, b"", read=True, write=False),))
+                groups.update(home.id, "others", (Rule(number, b"", read=True, write=False),))
+                kept = number + 1
+                await eventually(lambda kept=kept: all(each.spool.reader.frames == kept for each in uploads), "kept")
             await eventually(lambda: any(each.spool.ended for each in server.app.imports._uploads.values()), "ended")
             assert (await one.done()).rows_inserted == 9
             assert not read_again
