@@ -4,6 +4,7 @@ Every call that enters RocksDB releases the interpreter's lock. Times are millis
 keys. ``EngineError`` carries RocksDB's own status text, which ``prefixdb.store.faults`` translates.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -47,6 +48,13 @@ def check_table(path: str) -> None:
 def check_manifest(directory: str) -> None:
     """The same for the MANIFEST of an engine's directory."""
 
+# rows_reader.h
+def scan_rows(content: bytes) -> tuple[int, int, bytes, bytes, bool, int, int, int, int, int] | None:
+    """Return ``prefixdb.archive.scanned.RowsFacts``; None when the content is not plainly rows."""
+
+def row_versions(content: bytes) -> bytes | None:
+    """Return the distinct versions of the rows, ascending, eight bytes each in the machine's order; None as above."""
+
 @final
 class Cursor:
     def fetch(self, max_rows: int, max_bytes: int, now_ms: int) -> list[Row]:
@@ -68,6 +76,18 @@ class TableWriter:
     def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None:
         """Append (key, payload, expires_at_ms, version) in strictly ascending key order. A row's version is below
         ``version``; where it is 0 the row gets that one."""
+    def add_frame(
+        self,
+        content: bytes,
+        *,
+        namespace_id: int,
+        span: tuple[bytes, bytes],
+        after: bytes,
+        version: int,
+        now_ms: int,
+        versions: tuple[array[int], ...] | None,
+    ) -> tuple[int, int, bytes] | None:
+        """Append the rows in the content of an archive's frame; ``prefixdb.store.engine.TableWriter.add_frame``."""
     def finish(self) -> int:
         """Close the file and return its size in bytes."""
 

@@ -15,6 +15,10 @@ class PyTableWriter {
   explicit PyTableWriter(std::unique_ptr<TableWriter> writer);
 
   void Add(const pybind11::sequence& rows, uint64_t version);
+  // (rows, bytes, last row key), or None.
+  pybind11::object AddFrame(pybind11::handle content, uint64_t namespace_id, const pybind11::tuple& span,
+                            pybind11::handle after, uint64_t version, uint64_t now_ms,
+                            const pybind11::object& versions);
   uint64_t Finish();
 
  private:

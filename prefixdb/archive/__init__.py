@@ -6,6 +6,7 @@ frames    the envelope, the chain of digests, a file cut into frames
 bodies    contents compressed, and back
 contents  header, groups, members, footer
 rows      rows, many at a time
+scanned   rows that stay packed, looked through by a store's own means
 order     what must hold between frames
 writer    makes an archive
 reader    checks one and believes nothing
@@ -26,6 +27,7 @@ from prefixdb.archive.contents import (
 from prefixdb.archive.frames import damaged, frames_of
 from prefixdb.archive.reader import ArchiveReader, Content
 from prefixdb.archive.rows import ArchiveRow, PackedRows, Rows, row_batches, scattered_batches
+from prefixdb.archive.scanned import RowsFacts, RowsScanner, ScannedRows, facts_of
 from prefixdb.archive.writer import ArchiveWriter
 
 __all__ = [
@@ -42,7 +44,11 @@ __all__ = [
     "Members",
     "PackedRows",
     "Rows",
+    "RowsFacts",
+    "RowsScanner",
+    "ScannedRows",
     "damaged",
+    "facts_of",
     "frames_of",
     "group_batches",
     "member_batches",

@@ -12,6 +12,7 @@ from operator import lt
 from prefixdb.archive.contents import Footer, Header
 from prefixdb.archive.frames import KINDS, Fault
 from prefixdb.archive.rows import ArchiveRow, PackedRows, check_packed, check_rows
+from prefixdb.archive.scanned import RowsFacts, check_facts
 from prefixdb.limits import GROUPS_PER_NAMESPACE_MAX, MEMBERS_PER_NAMESPACE_MAX
 
 __all__ = ["Order"]
@@ -82,6 +83,15 @@ class Order:
             raise Fault("Packed rows in an archive that is not sorted.")
         check_packed(rows, versions, after=self._last_key if rows.database == self._database else b"")
         self._took(rows.database, rows.rows, rows.greatest_version, rows.first_key, rows.last_key)
+
+    def scanned(self, content: bytes, facts: RowsFacts) -> None:
+        """A frame of rows has come that a scanner looked through."""
+        header, versions = self._rows_may_come(facts.database)
+        after = None
+        if header.sorted:
+            after = self._last_key if facts.database == self._database else b""
+        check_facts(content, facts, versions, after=after)
+        self._took(facts.database, facts.rows, facts.version_max, facts.first_key, facts.last_key)
 
     def end(self, footer: Footer) -> None:
         """The footer has come."""

@@ -21,11 +21,12 @@ from prefixdb.archive.contents import (
 from prefixdb.archive.frames import START_DIGEST, Fault, Frame, damaged, next_frame, place_of
 from prefixdb.archive.order import Order
 from prefixdb.archive.rows import Rows, decode_rows
+from prefixdb.archive.scanned import RowsScanner, ScannedRows
 
 __all__ = ["ArchiveReader", "Content"]
 
-Content = Header | Groups | Members | Rows | Footer
-"""What a frame can hold."""
+Content = Header | Groups | Members | Rows | ScannedRows | Footer
+"""What a frame can hold. Packed rows come from readers that were given a scanner only."""
 
 
 class ArchiveReader:
@@ -38,12 +39,16 @@ class ArchiveReader:
 
     Memory: a frame and what it unfolds to: about 64 times ARCHIVE_FRAME_BYTES_MAX for the most hostile one.
 
+    Args:
+        scanner: looks through rows, which are then returned packed; without it they are decoded.
+
     Attributes:
         digest: of the last frame that was taken.
         frames, bytes: taken so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scanner: RowsScanner | None = None) -> None:
+        self._scanner = scanner
         self.digest = START_DIGEST
         self.frames = 0
         self.bytes = 0
@@ -113,6 +118,10 @@ class ArchiveReader:
         self._order.expect(frame.kind)
         raw = unfold(frame, self.header.codec, self._decompressor)
         if frame.kind == "rows":
+            facts = None if self._scanner is None else self._scanner.scan(raw)
+            if self._scanner is not None and facts is not None:
+                self._order.scanned(raw, facts)
+                return ScannedRows(raw, facts, self._scanner)
             rows = decode_rows(raw)
             self._order.rows(rows.database, rows.rows)
             return rows

@@ -33,6 +33,7 @@ __all__ = [
     "Rows",
     "check_packed",
     "check_rows",
+    "check_size",
     "decode_rows",
     "encode_rows",
     "row_batches",
@@ -96,7 +97,7 @@ def encode_rows(database: int, rows: Sequence[ArchiveRow]) -> bytes:
         Fault: there are more of them than a frame may have.
     """
     content: bytes = msgpack.packb((database, rows), use_bin_type=True)
-    _check_size(content, len(rows))
+    check_size(content, len(rows))
     return content
 
 
@@ -120,7 +121,7 @@ def decode_rows(content: bytes) -> Rows:
     database, rows = value
     if not 0 <= database <= DATABASE_MAX:
         raise Fault("The rows are in a database of an impossible number.")
-    _check_size(content, len(rows))
+    check_size(content, len(rows))
     if set(map(type, rows)) != {tuple} or set(map(len, rows)) != {4}:
         raise Fault("A row is not a list of four.")
     return Rows(database, rows)
@@ -172,7 +173,7 @@ def check_packed(packed: PackedRows, versions: tuple[int, int], *, after: bytes)
     Raises:
         Fault: of what kind the first fault found is.
     """
-    _check_size(packed.content, packed.rows)
+    check_size(packed.content, packed.rows)
     if not packed.first_key or packed.longest_key > KEY_BYTES_MAX:
         raise Fault("A key is empty or longer than a key may be.")
     if packed.longest_value > VALUE_BYTES_CEILING:
@@ -221,7 +222,8 @@ def row_batches(rows: Iterable[tuple[int, bytes, bytes, int, int]]) -> Iterator[
         yield Rows(current, batch)
 
 
-def _check_size(content: bytes, rows: int) -> None:
+def check_size(content: bytes, rows: int) -> None:
+    """Raise Fault unless a frame may have so much content of so many rows."""
     if not 0 < rows <= ARCHIVE_FRAME_ROWS_MAX:
         raise Fault("A frame has no rows, or more than a frame may have.")
     if len(content) > (ARCHIVE_FRAME_BYTES_MAX if rows > 1 else ARCHIVE_ROW_BYTES_CEILING):

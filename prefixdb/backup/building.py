@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from prefixdb.backup.placing import PlacingRefused, place_batches, place_rows
+from prefixdb.backup.placing import Page, PlacingRefused, place_batches, place_rows
 from prefixdb.catalog.directory import Reservation
 from prefixdb.catalog.entities import NamespaceRecord
 from prefixdb.catalog.namespaces import Registry
@@ -48,7 +48,7 @@ class Content(Protocol):
     def records(self) -> Iterator[Sequence[Put]]:
         """Yield the writes of groups and members, ascending."""
 
-    def pages(self) -> Iterator[Sequence[Put]]:
+    def pages(self) -> Iterator[Page]:
         """Yield the writes of rows, ascending."""
 
     def close(self) -> None:

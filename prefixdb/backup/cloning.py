@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from prefixdb.archive import ScannedRows
+from prefixdb.archive.rows import FRAME_HEAD_BYTES, decode_rows
 from prefixdb.backup.building import Progress
+from prefixdb.backup.placing import Frame, Page
 from prefixdb.catalog import schema
 from prefixdb.catalog.incoming import Incoming
 from prefixdb.catalog.member_records import decode_member
@@ -16,8 +19,9 @@ from prefixdb.catalog.policy import BUILTIN_GROUP_NAMES
 from prefixdb.catalog.schema import Tag
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import FAMILY_DATA, RowKey, family_span, namespace_span, split_system_key
-from prefixdb.limits import MIB
-from prefixdb.store.base import Put, Row, Store
+from prefixdb.limits import ARCHIVE_FRAME_BYTES_MAX, ARCHIVE_FRAME_ROWS_MAX, MIB
+from prefixdb.store.base import PackingCursor, Put, Row, Store
+from prefixdb.store.version_rule import KEPT_VERSIONS
 
 _FETCH_ROWS = 1_000
 _FETCH_BYTES = 1 * MIB
@@ -37,6 +41,8 @@ class CloneContent:
     def __init__(
         self, store: Store, source_id: int, target_id: int, *, incoming: Incoming | None, progress: Progress
     ) -> None:
+        self._scanner = store.rows_scanner
+        self._target_id = target_id
         self._source_head = family_span(source_id, FAMILY_DATA).begin
         self._target_head = family_span(target_id, FAMILY_DATA).begin
         self._incoming = incoming
@@ -57,10 +63,11 @@ class CloneContent:
             self._progress.groups, self._progress.members = self._incoming.groups, self._incoming.members
             yield puts
 
-    def pages(self) -> Iterator[Sequence[Put]]:
+    def pages(self) -> Iterator[Page]:
         """Yield the rows in pages, in order."""
-        rows = self._ahead or self._fetch()
-        self._ahead = []
+        rows, self._ahead = self._ahead, []
+        if not rows and not self._packs:
+            rows = self._fetch()
         source, target, cut = self._source_head, self._target_head, len(self._source_head)
         while rows:
             if not all(row.key.startswith(source) for row in rows):
@@ -69,7 +76,24 @@ class CloneContent:
                 Put(RowKey(target + key[cut:]), payload, expires_at_ms, version)
                 for key, payload, version, expires_at_ms in rows
             ]
-            rows = self._fetch()
+            rows = [] if self._packs else self._fetch()
+        yield from self._packed()
+
+    @property
+    def _packs(self) -> bool:
+        return isinstance(self._cursor, PackingCursor) and self._scanner is not None
+
+    def _packed(self) -> Iterator[Frame]:
+        """Yield what is left as frames, of which no row becomes an object, when the store can make and take them."""
+        cursor, scanner = self._cursor, self._scanner
+        if not isinstance(cursor, PackingCursor) or scanner is None:
+            return
+        room = ARCHIVE_FRAME_BYTES_MAX - FRAME_HEAD_BYTES
+        while (packed := cursor.pack(self._source_head, ARCHIVE_FRAME_ROWS_MAX, room)) is not None:
+            facts = scanner.scan(packed.content)
+            rows = decode_rows(packed.content) if facts is None else ScannedRows(packed.content, facts, scanner)
+            # The cursor shows no row that had outlived itself when it was opened, and all others come along.
+            yield Frame(rows, self._target_id, 0, KEPT_VERSIONS)
 
     def close(self) -> None:
         """Release what was opened; harmless when called again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from prefixdb.archive import ArchiveRow, Rows
+from prefixdb.archive import ArchiveRow, Rows, ScannedRows
 from prefixdb.backup.import_record import ImportRecord, OnConflict
 from prefixdb.clock import Clock
 from prefixdb.keycodec import RowKey, Span, data_key
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 def batches_of(
-    pages: Iterable[Rows],
+    pages: Iterable[Rows | ScannedRows],
     clock: Clock,
     namespace_id: int,
     *,
@@ -65,10 +65,11 @@ def batches_of(
     held: list[tuple[bytes, ArchiveRow]] = []
     size = 0
     for page in pages:
-        rows = page.rows
-        if skip >= len(rows):
-            skip -= len(rows)
+        count = page.facts.rows if isinstance(page, ScannedRows) else len(page.rows)
+        if skip >= count:
+            skip -= count
             continue
+        rows = page.rows
         head = data_key(namespace_id, page.database, b"x")[:-1]
         for row in rows[skip:] if skip else rows:
             more = len(row[0]) + len(row[1])

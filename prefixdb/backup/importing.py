@@ -17,11 +17,11 @@ Blocks; one thread runs it, and others read ``progress``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prefixdb.archive import Rows
+from prefixdb.archive import Rows, ScannedRows
 from prefixdb.backup.import_batch import Batch, applicable, batches_of, existing_keys
 from prefixdb.backup.import_ledger import WAIT_S, WAIT_S_MAX, WAITED_FOR, ImportLedger, OvertakenError, Target
 from prefixdb.backup.import_record import (
@@ -33,8 +33,8 @@ from prefixdb.backup.import_record import (
     encode_import,
     marker_key,
 )
-from prefixdb.backup.placing import TURN_S, patiently, pieces_of
-from prefixdb.backup.ranks import Ranks, ranks_of
+from prefixdb.backup.placing import Frame, Turns, patiently, pieces_of
+from prefixdb.backup.ranks import Ranks, ranks_of, versions_of
 from prefixdb.backup.repeats import Different
 from prefixdb.backup.spool import contents_of
 from prefixdb.catalog.namespaces import Registry
@@ -43,6 +43,7 @@ from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import RowKey, Span, data_key
 from prefixdb.limits import MIB
 from prefixdb.store.base import Absent, Delete, Put, Store
+from prefixdb.store.version_rule import NEW_VERSIONS, VersionRule
 from prefixdb.store.versions import reserve_versions
 
 ATOMIC_ROWS = 10_000
@@ -86,6 +87,7 @@ class Importer:
         self._path = path
         self._ledger = ImportLedger(store, registry, clock, target)
         self._ranks: Ranks | None = None
+        self._turns = Turns()
         self.progress = Progress()
 
     def stop(self) -> None:
@@ -174,7 +176,7 @@ class Importer:
         folder = self._path.parent
         with Different(folder) as taken, Different(folder) as new:
             for batch in batches_of(self._pages(), self._clock, self._target.namespace_id):
-                self._ledger.pause(TURN_S)
+                self._ledger.pause(self._turns.due())
                 there = existing_keys(self._store, batch, record)
                 record = counted_after(record, batch, applicable(batch, there, record.on_conflict), there)
                 self.progress.rows_done = record.position
@@ -187,13 +189,13 @@ class Importer:
 
     def _versions(self) -> Iterator[Sequence[int]]:
         for rows in self._pages():
-            self._ledger.pause(TURN_S)
-            yield [row[2] for row in rows.rows]
+            self._ledger.pause(self._turns.due())
+            yield versions_of(rows)
 
-    def _version_of(self, record: ImportRecord) -> Callable[[int], int]:
+    def _version_rule(self, record: ImportRecord) -> VersionRule:
         """Return what gives each of the archive's versions the one its rows will have; 0 for the commit's own."""
         if not record.blocks:
-            return lambda version: 0
+            return NEW_VERSIONS
         if self._ranks is None:
             self._ranks = ranks_of(self._versions())
         return self._ranks.mapped_onto(record.blocks)
@@ -235,14 +237,15 @@ class Importer:
         self.progress = Progress(checking=False)
         done = record
         try:
-            version_of = self._version_of(record)
+            versions = self._version_rule(record)
             for rows in self._pages():
-                page = self._puts(rows, version_of)
-                for piece in pieces_of([page]):
-                    self._ledger.pause(TURN_S)
-                    ingest.add(piece)
-                batch = Batch(page, len(rows.rows), len(rows.rows) - len(page))
-                done = counted_after(done, batch, page, frozenset())
+                self._ledger.pause()
+                frame = Frame(rows, self._target.namespace_id, self._clock.now_ms(), versions)
+                if not frame.add_to(ingest):
+                    for piece in pieces_of((frame,)):
+                        self._ledger.pause(self._turns.due())
+                        ingest.add(piece)
+                done = _counted(done, frame.count, frame.written)
                 self.progress.rows_done = done.position
             self._ledger.pause()
             put = Put(marker, encode_import(replace(done, phase=ImportPhase.DONE)))
@@ -255,16 +258,6 @@ class Importer:
         elif not result.applied:
             self._ledger.settle()
 
-    def _puts(self, rows: Rows, version_of: Callable[[int], int]) -> list[Put]:
-        """Return the writes of those rows of an archive that have not outlived themselves."""
-        now_ms = self._clock.now_ms()
-        head = data_key(self._target.namespace_id, rows.database, b"x")[:-1]
-        return [
-            Put(RowKey(head + key), value, expires, version_of(version))
-            for key, value, version, expires in rows.rows
-            if not 0 < expires <= now_ms
-        ]
-
     # --- batches -----------------------------------------------------------------------------------------------------
 
     def _place_batches(self, record: ImportRecord) -> None:
@@ -275,7 +268,7 @@ class Importer:
             self._pages(),
             self._clock,
             self._target.namespace_id,
-            version_of=self._version_of(record),
+            version_of=self._version_rule(record),
             skip=record.position,
             whole=atomic,
             last_wins=record.on_conflict is OnConflict.OVERWRITE,
@@ -283,7 +276,7 @@ class Importer:
         for batch in batches:
             record = self._apply(record, batch, atomic=atomic)
             self.progress.rows_done = record.position
-            self._ledger.pause(TURN_S)
+            self._ledger.pause(self._turns.due())
         if not record.is_over:
             self._ledger.save(record, replace(record, phase=ImportPhase.DONE))
 
@@ -326,10 +319,21 @@ class Importer:
             failure = error(Reason.CORRUPTION)
         self._ledger.save(record, record.failed(failure))
 
-    def _pages(self) -> Iterator[Rows]:
-        for content in contents_of(self._path):
-            if isinstance(content, Rows):
+    def _pages(self) -> Iterator[Rows | ScannedRows]:
+        for content in contents_of(self._path, self._store.rows_scanner):
+            if isinstance(content, Rows | ScannedRows):
                 yield content
+
+
+def _counted(record: ImportRecord, rows: int, written: int) -> ImportRecord:
+    """Return the record once so many rows have been looked at, and so many are new; the others had outlived
+    themselves."""
+    return replace(
+        record,
+        position=record.position + rows,
+        inserted=record.inserted + written,
+        expired=record.expired + rows - written,
+    )
 
 
 def counted_again(record: ImportRecord, rows: int) -> ImportRecord:

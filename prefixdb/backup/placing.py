@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from prefixdb.archive import Rows, ScannedRows
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.keycodec import FAMILY_DATA, RowKey, Span, family_span
+from prefixdb.keycodec import FAMILY_DATA, RowKey, Span, data_key, family_span
 from prefixdb.limits import KIB
-from prefixdb.store.base import Commit, CommitResult, Condition, Put, Store
+from prefixdb.store.base import Commit, CommitResult, Condition, Ingest, Put, Store
+from prefixdb.store.version_rule import VersionRule
 
 PIECE_ROWS = 500
 """Rows between two turns of the others: about half a millisecond of the interpreter."""
@@ -26,8 +28,11 @@ PIECE_ROWS = 500
 PIECE_BYTES = 256 * KIB
 """Keys and payloads of a piece, but for a single larger row."""
 
+TURN_EVERY_S = 0.002
+"""Work between two turns: what the others' waits for the interpreter grow by, at most."""
+
 TURN_S = 0.0002
-"""Pause after a piece. Letting go of the interpreter's lock is not enough: whoever waits for it has to be woken, and
+"""A turn. Letting go of the interpreter's lock is not enough: whoever waits for it has to be woken, and
 without a pause this thread would have taken it back before."""
 
 STALLED_S = 0.05
@@ -36,6 +41,76 @@ STALLED_S = 0.05
 _Result = TypeVar("_Result")
 
 _RETRIED = frozenset({Reason.WRITE_STALL})
+
+
+class Turns:
+    """When the others have their turn; belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def due(self) -> float:
+        """Return how long to pause now: ``TURN_S`` when it is time to, else 0.0."""
+        if time.monotonic() - self._since < TURN_EVERY_S:
+            return 0.0
+        # The pause takes its own time off the next piece of work, which does no harm.
+        self._since = time.monotonic() + TURN_S
+        return TURN_S
+
+    def take(self) -> None:
+        """Pause when it is time to."""
+        pause_s = self.due()
+        if pause_s:
+            time.sleep(pause_s)
+
+
+class Frame:
+    """Rows of an archive on their way into a namespace, but for those that have outlived themselves.
+
+    written: how many that were, once they are placed.
+    """
+
+    __slots__ = ("_namespace_id", "_now_ms", "_rows", "_versions", "written")
+
+    def __init__(self, rows: Rows | ScannedRows, namespace_id: int, now_ms: int, versions: VersionRule) -> None:
+        self._rows = rows
+        self._namespace_id = namespace_id
+        self._now_ms = now_ms
+        self._versions = versions
+        self.written = 0
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, those that have outlived themselves included."""
+        return self._rows.facts.rows if isinstance(self._rows, ScannedRows) else len(self._rows.rows)
+
+    def add_to(self, ingest: Ingest) -> bool:
+        """Append the rows as they are; false when that cannot be done, and nothing was."""
+        if isinstance(self._rows, Rows):
+            return False
+        written = ingest.add_frame(
+            self._rows, namespace_id=self._namespace_id, now_ms=self._now_ms, versions=self._versions
+        )
+        if written is None:
+            return False
+        self.written = written
+        return True
+
+    def puts(self) -> list[Put]:
+        """Return the writes of the rows."""
+        head = data_key(self._namespace_id, self._rows.database, b"x")[:-1]
+        now_ms, version_of = self._now_ms, self._versions
+        puts = [
+            Put(RowKey(head + key), value, expires_at_ms, version_of(version))
+            for key, value, version, expires_at_ms in self._rows.rows
+            if not 0 < expires_at_ms <= now_ms
+        ]
+        self.written = len(puts)
+        return puts
+
+
+Page = Sequence[Put] | Frame
+"""Rows that come together."""
 
 
 class Placed(NamedTuple):
@@ -57,7 +132,7 @@ class PlacingRefused(Exception):
 def place_rows(
     store: Store,
     namespace_id: int,
-    pages: Iterable[Sequence[Put]],
+    pages: Iterable[Page],
     *,
     guards: Sequence[Condition],
     on_rows: Callable[[int], None] = lambda rows: None,
@@ -88,7 +163,7 @@ def place_rows(
 def place_files(
     store: Store,
     span: Span,
-    pages: Iterable[Sequence[Put]],
+    pages: Iterable[Page],
     *,
     guards: Sequence[Condition],
     on_rows: Callable[[int], None] = lambda rows: None,
@@ -103,12 +178,19 @@ def place_files(
         return None
     done = 0
     try:
-        for piece in pieces_of(pages):
+        turns = Turns()
+        for page in pages:
             check()
-            ingest.add(piece)
-            done += len(piece)
-            on_rows(done)
-            time.sleep(TURN_S)
+            if isinstance(page, Frame) and page.add_to(ingest):
+                done += page.written
+                on_rows(done)
+                continue
+            for piece in pieces_of((page,)):
+                check()
+                ingest.add(piece)
+                done += len(piece)
+                on_rows(done)
+                turns.take()
         check()
         _insist(patiently(partial(ingest.finish, guards), check))
     finally:
@@ -119,7 +201,7 @@ def place_files(
 def place_batches(
     store: Store,
     span: Span,
-    pages: Iterable[Sequence[Put]],
+    pages: Iterable[Page],
     *,
     guards: Sequence[Condition],
     on_rows: Callable[[int], None] = lambda rows: None,
@@ -128,6 +210,7 @@ def place_batches(
     """Place rows in commits, one for each piece; what was committed before a failure stays. See ``place_rows``."""
     done = 0
     last = RowKey(b"")
+    turns = Turns()
     for piece in pieces_of(pages):
         check()
         for put in piece:
@@ -138,22 +221,23 @@ def place_batches(
         _insist(patiently(partial(store.commit, commit), check))
         done += len(piece)
         on_rows(done)
-        time.sleep(TURN_S)
+        turns.take()
     return Placed("batches", done)
 
 
-def pieces_of(pages: Iterable[Sequence[Put]]) -> Iterator[Sequence[Put]]:
+def pieces_of(pages: Iterable[Page]) -> Iterator[Sequence[Put]]:
     """Yield the rows of all pages in pieces of PIECE_ROWS and PIECE_BYTES at most."""
     for page in pages:
+        puts = page.puts() if isinstance(page, Frame) else page
         first = size = 0
-        for position, put in enumerate(page):
+        for position, put in enumerate(puts):
             more = len(put.key) + len(put.payload)
             if position > first and (position - first >= PIECE_ROWS or size + more > PIECE_BYTES):
-                yield page[first:position]
+                yield puts[first:position]
                 first, size = position, 0
             size += more
-        if first < len(page):
-            yield page[first:]
+        if first < len(puts):
+            yield puts[first:]
 
 
 def patiently(write: Callable[[], _Result], check: Callable[[], object]) -> _Result:

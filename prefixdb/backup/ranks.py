@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from prefixdb.archive import Rows, ScannedRows
 from prefixdb.limits import VERSIONS_RESERVED_MAX
-from prefixdb.store.versions import Block, VersionMap
+from prefixdb.store.version_rule import Block, VersionRule
 
 RANKS_MAX = 10_000_000
 """Distinct versions that are told apart: 80 MB, and as much again while runs are merged."""
@@ -36,19 +36,13 @@ class Ranks:
         self._versions = versions
         self.wanted = len(versions)
 
-    def mapped_onto(self, blocks: Iterable[Block]) -> Callable[[int], int]:
-        """Return the function from an archive's version to the reserved version for it; 0 stays 0.
+    def mapped_onto(self, blocks: Iterable[Block]) -> VersionRule:
+        """Return what gives each of the archive's versions the reserved version for it; 0 stays 0.
 
         Args:
             blocks: of ``wanted`` versions.
         """
-        reserved = VersionMap(blocks)
-        versions, last = self._versions, self.wanted - 1
-
-        def version_of(version: int) -> int:
-            return reserved[min(bisect_left(versions, version), last)] if version else 0
-
-        return version_of
+        return VersionRule.ranked(self._versions, blocks)
 
 
 def ranks_of(pages: Iterable[Sequence[int]], ranks_max: int = min(RANKS_MAX, VERSIONS_RESERVED_MAX)) -> Ranks:
@@ -65,6 +59,11 @@ def ranks_of(pages: Iterable[Sequence[int]], ranks_max: int = min(RANKS_MAX, VER
                 runs = [_merged(runs, ranks_max)]
     runs.append(array("Q", sorted(held)))
     return Ranks(_merged(runs, ranks_max))
+
+
+def versions_of(rows: Rows | ScannedRows) -> Sequence[int]:
+    """Return the versions in a frame, in any order, each at least once."""
+    return rows.versions() if isinstance(rows, ScannedRows) else [row[2] for row in rows.rows]
 
 
 def _merged(runs: Sequence[array[int]], ranks_max: int) -> array[int]:

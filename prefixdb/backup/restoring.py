@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from prefixdb.archive import Footer, Group, Groups, Header, Member, Members, Rows, damaged
-from prefixdb.archive.reader import Content as Frame
+from prefixdb.archive import Footer, Group, Groups, Header, Member, Members, Rows, ScannedRows, damaged, facts_of
+from prefixdb.archive.reader import Content
 from prefixdb.backup.building import Progress
-from prefixdb.backup.ranks import ranks_of
+from prefixdb.backup.placing import Frame, Page
+from prefixdb.backup.ranks import ranks_of, versions_of
 from prefixdb.backup.spool import Spool
 from prefixdb.catalog.entities import MemberRecord, Rule
 from prefixdb.catalog.incoming import Incoming
 from prefixdb.catalog.names import check_labels
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.keycodec import RowKey, data_key
 from prefixdb.store.base import Put, Store
+from prefixdb.store.version_rule import KEPT_VERSIONS, VersionRule
 from prefixdb.store.versions import reserve_versions
 
 _KINDS = ("namespace", "export")
@@ -59,8 +60,8 @@ class Arrival:
         """
         place = self._spool.reader.place
         content = self._spool.add(frame)
-        if isinstance(content, Rows):
-            self.rows += len(content.rows)
+        if isinstance(content, Rows | ScannedRows):
+            self.rows += facts_of(content).rows
             return
         try:
             if isinstance(content, Header):
@@ -109,46 +110,38 @@ class RestoreContent:
         self._incoming = Incoming(namespace_id, clock.now_ms()) if members else None
         self._progress = progress
         self._check = check
-        self._frames: Iterator[Frame] = iter(())
-        self._version_of: Callable[[int], int] | None = None
+        self._frames: Iterator[Content] = iter(())
+        self._rule = KEPT_VERSIONS
 
     def records(self) -> Iterator[Sequence[Put]]:
         """Yield the records of groups and members, when they are wanted, in pages."""
         # Before anything else is written: an ingest takes only versions that are older than itself.
-        self._version_of = self._versions()
-        self._frames = self._spool.contents()
+        self._rule = self._versions()
+        self._frames = self._spool.contents(self._store.rows_scanner)
         for content in self._frames:
-            if isinstance(content, Rows | Footer):
+            if isinstance(content, Rows | ScannedRows | Footer):
                 self._frames = chain((content,), self._frames)
                 return
             if self._incoming is not None and isinstance(content, Groups | Members):
                 yield puts_of(content, self._incoming)
                 self._progress.groups, self._progress.members = self._incoming.groups, self._incoming.members
 
-    def pages(self) -> Iterator[Sequence[Put]]:
+    def pages(self) -> Iterator[Page]:
         """Yield the rows in pages, in order."""
-        version_of = self._version_of
         for content in self._frames:
-            if not isinstance(content, Rows):
-                continue
-            now_ms = self._clock.now_ms()
-            head = data_key(self._namespace_id, content.database, b"x")[:-1]
-            puts = [
-                Put(RowKey(head + key), value, expires_at_ms, version_of(version) if version_of else version)
-                for key, value, version, expires_at_ms in content.rows
-                if not 0 < expires_at_ms <= now_ms
-            ]
-            self._progress.rows_expired += len(content.rows) - len(puts)
-            yield puts
+            if isinstance(content, Rows | ScannedRows):
+                frame = Frame(content, self._namespace_id, self._clock.now_ms(), self._rule)
+                yield frame
+                self._progress.rows_expired += frame.count - frame.written
 
     def close(self) -> None:
         """Release what was opened; harmless when called again."""
         self._spool.close(delete=True)
 
-    def _versions(self) -> Callable[[int], int] | None:
-        """Return what gives each of the archive's versions the one its rows will have; None when they keep theirs."""
+    def _versions(self) -> VersionRule:
+        """Return what gives each of the archive's versions the one its rows will have."""
         if self._spool.finish().max_version <= self._store.status().last_version:
-            return None
+            return KEPT_VERSIONS
         self._progress.checking = True
         ranks = ranks_of(self._all_versions())
         blocks = reserve_versions(self._store, ranks.wanted)
@@ -156,10 +149,10 @@ class RestoreContent:
         return ranks.mapped_onto(blocks)
 
     def _all_versions(self) -> Iterator[Sequence[int]]:
-        for content in self._spool.contents():
+        for content in self._spool.contents(self._store.rows_scanner):
             self._check()
-            if isinstance(content, Rows):
-                yield [row[2] for row in content.rows]
+            if isinstance(content, Rows | ScannedRows):
+                yield versions_of(content)
 
 
 def puts_of(content: Groups | Members, incoming: Incoming) -> list[Put]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from prefixdb.archive import ArchiveReader, Content, Footer, Header, frames_of
+from prefixdb.archive import ArchiveReader, Content, Footer, Header, RowsScanner, frames_of
 from prefixdb.backup.spool_room import SpoolShare
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.faults import disk_full, is_no_space
@@ -38,12 +38,13 @@ class Spool:
         self._ended = False
 
     @classmethod
-    def create(cls, path: Path, share: SpoolShare) -> Spool:
+    def create(cls, path: Path, share: SpoolShare, scanner: RowsScanner | None = None) -> Spool:
         """Begin a spool in a new file of mode 0600; its directory is made when it is missing.
 
         Args:
             path: of the file.
             share: what it takes of the room for spools; given back when the file is removed.
+            scanner: the store's; see ``archive.scanned``.
 
         Raises:
             ResourceExhaustedError: DISK_FULL.
@@ -54,7 +55,7 @@ class Spool:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as failure:
             raise disk_refusal(failure) from failure
-        return cls(path, ArchiveReader(), descriptor, share)
+        return cls(path, ArchiveReader(scanner), descriptor, share)
 
     def add(self, frame: bytes) -> Content:
         """Check the next frame, keep it, and return what it holds.
@@ -106,13 +107,13 @@ class Spool:
             self._failed = disk_refusal(failure)
             raise self._failed from failure
 
-    def contents(self) -> Iterator[Content]:
+    def contents(self, scanner: RowsScanner | None = None) -> Iterator[Content]:
         """Yield what the frames hold, from the start, checked anew; call it when the archive is whole."""
         try:
             self._file.flush()
         except OSError as failure:
             raise disk_refusal(failure) from failure
-        yield from contents_of(self.path)
+        yield from contents_of(self.path, scanner)
 
     def close(self, delete: bool = True) -> None:
         """Close the file and remove it from the disk, or keep it. Harmless when called again."""
@@ -128,14 +129,14 @@ class Spool:
             self._share.close()
 
 
-def contents_of(path: Path) -> Iterator[Content]:
+def contents_of(path: Path, scanner: RowsScanner | None = None) -> Iterator[Content]:
     """Yield what the frames of a whole archive in a file hold, the footer last, everything checked.
 
     Raises:
         InvalidArgumentError: ARCHIVE_INVALID, at the place of damage.
         UnavailableError: READ_ONLY_STORE, the disk does not give it.
     """
-    reader = ArchiveReader()
+    reader = ArchiveReader(scanner)
     try:
         with path.open("rb", _BUFFER_BYTES) as file:
             for frame in frames_of(file):

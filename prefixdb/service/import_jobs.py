@@ -98,7 +98,7 @@ class ImportJobs:
         self._make_room(key)
         upload = self._new(key, settings)
         try:
-            upload.spool = Spool.create(upload.path, self._share(upload))
+            upload.spool = Spool.create(upload.path, self._share(upload), self._store.rows_scanner)
         except PrefixdbError:
             self._forget(upload)
             raise

@@ -186,7 +186,7 @@ class Staging:
         async with self._making() as making:
             path = self._spools / _SPOOL_NAME.format(secrets.token_hex(16))
             spool = making.spool = await self._thread(
-                lambda: Spool.create(path, self._room.share(DEFAULT_NAMESPACE_ID))
+                lambda: Spool.create(path, self._room.share(DEFAULT_NAMESPACE_ID), self._store.rows_scanner)
             )
             arrival = Arrival(spool, self._clock, members=begin.members)
             await wire.send(pb.RestoreNamespaceResponse(phase=pb.TRANSFER_PHASE_READY))

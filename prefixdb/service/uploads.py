@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefixdb.archive import Content, Rows
+from prefixdb.archive import Content, Rows, RowsFacts, ScannedRows, facts_of
 from prefixdb.backup.import_ledger import Target
 from prefixdb.backup.import_record import ImportPhase, ImportRecord, OnConflict, import_key, subject_digest
 from prefixdb.backup.importing import Importer
@@ -167,21 +167,22 @@ class Upload:
 
     def _take(self, spool: Spool, frame: bytes, session: Session, *, value_bytes_max: int, now_ms: int) -> Content:
         content = spool.add(frame)
-        if not isinstance(content, Rows):
+        if not isinstance(content, Rows | ScannedRows):
             return content
+        facts = facts_of(content)
         self.readable &= check_rows(content, session, self.settings)
-        _check_limits(content, value_bytes_max, now_ms, spool.reader.frames)
+        _check_limits(facts, value_bytes_max, now_ms, spool.reader.frames)
         if not self.rows:
             self.rights = session
-            self.first = _bound(content, 0)
+            self.first = _bound(facts, facts.first_key)
         elif not self.was_checked_against(session):
             self.rights = None
         if spool.reader.sorted:
-            self.last = _bound(content, -1)
+            self.last = _bound(facts, facts.last_key)
         else:
             self.first = b""
-        self.rows += len(content.rows)
-        self.row_bytes += sum([len(key) + len(value) for key, value, _, _ in content.rows])
+        self.rows += facts.rows
+        self.row_bytes += facts.bytes
         return content
 
     def was_checked_against(self, session: Session) -> bool:
@@ -239,12 +240,12 @@ class Upload:
             raise RuntimeError("no frames come any more")
         readable = True
         for content in self.spool.contents():
-            if isinstance(content, Rows):
+            if isinstance(content, Rows | ScannedRows):
                 readable &= check_rows(content, session, self.settings)
         self.readable, self.rights = readable, session
 
 
-def check_rows(content: Rows, session: Session, settings: Settings) -> bool:
+def check_rows(content: Rows | ScannedRows, session: Session, settings: Settings) -> bool:
     """Check that the caller may write every row; return whether it may read every one.
 
     Raises:
@@ -269,24 +270,24 @@ def check_rows(content: Rows, session: Session, settings: Settings) -> bool:
     return True
 
 
-def _check_limits(content: Rows, value_bytes_max: int, now_ms: int, frame: int) -> None:
+def _check_limits(facts: RowsFacts, value_bytes_max: int, now_ms: int, frame: int) -> None:
     """Raise when a row is more than this server takes."""
-    largest = max([len(row[1]) for row in content.rows])
+    largest = facts.value_bytes_max
     if largest > value_bytes_max:
         raise error(
             Reason.VALUE_TOO_LARGE,
             f"A value in the archive has {largest} bytes; the limit of this server is {value_bytes_max}.",
             metadata={"size": str(largest), "limit": str(value_bytes_max)},
         )
-    if max([row[3] for row in content.rows]) > now_ms + TTL_MS_MAX:
+    if facts.expires_at_ms_max > now_ms + TTL_MS_MAX:
         place = f"frame {frame}"
         message = f"The archive is invalid at {place}: a row's lifetime ends in more than a hundred years."
         raise error(Reason.ARCHIVE_INVALID, message, metadata={"place": place})
 
 
-def _bound(content: Rows, position: int) -> bytes:
+def _bound(facts: RowsFacts, key: bytes) -> bytes:
     """Return database and key of a row, as an import's record has them."""
-    return content.database.to_bytes(2) + content.rows[position][0]
+    return facts.database.to_bytes(2) + key
 
 
 def _taken_note_of(work: asyncio.Future[Any]) -> None:

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from prefixdb.archive import PackedRows
+from prefixdb.archive import PackedRows, RowsScanner, ScannedRows
 from prefixdb.keycodec import RowKey, Span
+from prefixdb.store.version_rule import VersionRule
 
 
 class Row(NamedTuple):
@@ -261,6 +262,16 @@ class Ingest(Protocol):
                 the ingest began.
         """
 
+    def add_frame(self, frame: ScannedRows, *, namespace_id: int, now_ms: int, versions: VersionRule) -> int | None:
+        """Append the rows of an archive's frame, but for those that have outlived themselves by ``now_ms``.
+
+        Returns:
+            How many rows were appended; None when the store has no such way: ``add`` is the other one.
+
+        Raises:
+            ValueError: as ``add``.
+        """
+
     def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         """Make all rows visible at once, durably; those that bring no version of their own share one.
 
@@ -331,6 +342,10 @@ class Store(Protocol):
     DataLossError CORRUPTION; UnavailableError WRITE_STALL (not applied, retry), READ_ONLY_STORE (after a write error);
     ResourceExhaustedError DISK_FULL; OutcomeUnknownError (a sync failed: the commit may be found after a restart).
     """
+
+    @property
+    def rows_scanner(self) -> RowsScanner | None:
+        """What looks through frames of rows faster than Python can, when the store has it."""
 
     def get(self, key: RowKey) -> Row | None:
         """Return the live row, or None. Microseconds from memory; one disk read at worst."""

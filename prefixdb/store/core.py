@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self
 
+from prefixdb.archive.scanned import RowsScanner
 from prefixdb.clock import Clock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span
@@ -114,6 +115,10 @@ class StoreCore(ABC, Generic[E]):
         self._snapshots = SnapshotKeeper(directory.data_dir)
         self._fork_guard = ForkGuard(self._after_fork)
         self._housekeeper = threading.Thread(target=self._keep_house, name="prefixdb-store", daemon=True)
+
+    @property
+    def rows_scanner(self) -> RowsScanner | None:
+        return None
 
     # --- what a store does in its own way ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ state is kept by the store above.
 from __future__ import annotations
 
 import resource
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,36 @@ class TableWriter(Protocol):
     def add(self, rows: Sequence[tuple[bytes, bytes, int, int]], version: int) -> None:
         """Append (key, payload, expires_at_ms, version) in strictly ascending key order; where a row's version is 0 it
         gets ``version``."""
+
+    def add_frame(
+        self,
+        content: bytes,
+        *,
+        namespace_id: int,
+        span: tuple[bytes, bytes],
+        after: bytes,
+        version: int,
+        now_ms: int,
+        versions: tuple[array[int], ...] | None,
+    ) -> tuple[int, int, bytes] | None:
+        """Append the rows of an archive's frame that live longer than ``now_ms``, all of which were checked before.
+
+        Args:
+            content: the frame's.
+            namespace_id: in front of its keys.
+            span: where all of them have to lie.
+            after: they are greater than this row key, when it is not empty.
+            version: that of the file; other versions have to be below.
+            now_ms: the time.
+            versions: as ``VersionRule.columns``.
+
+        Returns:
+            How many rows were appended, the bytes of their keys and payloads, and the last row key of the frame; None,
+            and nothing was appended, when the writer cannot do this with this frame.
+
+        Raises:
+            ValueError: a key or a version is not as it has to be; nothing was appended.
+        """
 
     def finish(self) -> int:
         """Close and sync the file, which has at least one row, and return its size in bytes."""

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from prefixdb.archive.scanned import ScannedRows
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span
 from prefixdb.limits import MIB
 from prefixdb.store.base import Commit, CommitResult, Condition, Cursor, Put
 from prefixdb.store.directory import INGEST_NAME
 from prefixdb.store.engine import TableWriter
-from prefixdb.store.faults import Doing, disk_full, is_no_space, translated
+from prefixdb.store.faults import Doing, disk_full, is_no_space, translate, translated
 from prefixdb.store.opening import CREATION_KEY
+from prefixdb.store.version_rule import VersionRule
 
 FILE_BYTES = 64 * MIB
 """Keys and payloads of one file, the size compactions aim at: smaller ones would be merged, larger ones moved whole."""
@@ -62,9 +64,7 @@ class FileIngest:
             raise (disk_full() if is_no_space(failure) else error(Reason.READ_ONLY_STORE)) from failure
 
     def add(self, rows: Sequence[Put]) -> None:
-        self._check_open()
-        if self._sealed:
-            raise RuntimeError("the ingest is being finished")
+        self._check_adding()
         last = self._last_key
         for row in rows:
             # The first key may be the span's very begin, so "above the last" begins after the first row.
@@ -77,6 +77,32 @@ class FileIngest:
             for chunk in _chunks(rows):
                 self._add(chunk)
         self._last_key = last
+
+    def add_frame(self, frame: ScannedRows, *, namespace_id: int, now_ms: int, versions: VersionRule) -> int | None:
+        self._check_adding()
+        with translated(Doing.MAINTAIN):
+            writer = self._file()
+        span = (self._span.begin, self._span.end)
+        try:
+            added = writer.add_frame(
+                frame.content,
+                namespace_id=namespace_id,
+                span=span,
+                after=self._last_key,
+                version=self._version,
+                now_ms=now_ms,
+                versions=versions.columns,
+            )
+        except ValueError:
+            raise  # The rows are wrong, not the disk.
+        except Exception as failure:
+            raise translate(failure, Doing.MAINTAIN) from failure
+        if added is None:
+            return None
+        rows, size, self._last_key = added
+        with translated(Doing.MAINTAIN):
+            self._grow(size)
+        return rows
 
     def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         self._check_open()
@@ -104,6 +130,11 @@ class FileIngest:
         if self._ended:
             raise RuntimeError("the ingest has ended")
 
+    def _check_adding(self) -> None:
+        self._check_open()
+        if self._sealed:
+            raise RuntimeError("the ingest is being finished")
+
     def _seal(self, marker: Put | None) -> None:
         """End the last file and add the marker; once, however often ``finish`` is tried."""
         if self._sealed:
@@ -115,20 +146,31 @@ class FileIngest:
         self._sealed = True
 
     def _add(self, rows: Sequence[Put]) -> None:
+        self._file().add(rows, self._version)
+        self._grow(sum(len(row.key) + len(row.payload) for row in rows))
+
+    def _file(self) -> TableWriter:
+        """Return the file that is being written."""
         if self._writer is None:
             path = self._folder / f"{len(self._paths):06d}.sst"
             self._writer = self._store.table_writer(path)
             self._paths.append(str(path))
-        self._writer.add(rows, self._version)
-        self._file_bytes += sum(len(row.key) + len(row.payload) for row in rows)
+        return self._writer
+
+    def _grow(self, size: int) -> None:
+        self._file_bytes += size
         if self._file_bytes >= FILE_BYTES:
             self._end_file()
 
     def _end_file(self) -> None:
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        if self._file_bytes:
             self._writer.finish()
-            self._writer = None
-            self._file_bytes = 0
+        else:  # Every row of its frames had outlived itself, and no table may be without rows.
+            self._paths.pop()
+        self._writer = None
+        self._file_bytes = 0
 
     def _has_rows(self) -> bool:
         cursor = self._store.open_cursor(self._span, keys_only=True, raw=True)

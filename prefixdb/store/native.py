@@ -15,12 +15,14 @@ What is left here, beside what both stores share (``core``), is the translation 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from prefixdb._native import module
+from prefixdb.archive.scanned import RowsFacts, RowsScanner
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import RowKey, Span
@@ -66,6 +68,18 @@ check_manifest_of = module.check_manifest
 
 FILTER_COUNTS = ("malformed_kept", "expired_dropped", "namespaces_skipped")
 """What of the filter's counts the status tells."""
+
+
+class NativeRowsScanner:
+    """``prefixdb.archive.scanned.RowsScanner`` of the extension; it needs no store."""
+
+    def scan(self, content: bytes) -> RowsFacts | None:
+        found = module.scan_rows(content)
+        return None if found is None else RowsFacts._make(found)
+
+    def versions(self, content: bytes) -> array[int] | None:
+        found = module.row_versions(content)
+        return None if found is None else array("Q", found)
 
 
 class NativeEngine:
@@ -230,6 +244,10 @@ class NativeStore(StoreCore[NativeEngine]):
                 return engine.commit(commits, self._clock.now_ms())
             except Exception as failure:  # noqa: BLE001 - raised again, in the caller's terms
                 self._raise_commit_failure(engine, failure)
+
+    @property
+    def rows_scanner(self) -> RowsScanner | None:
+        return NativeRowsScanner()
 
     def refuses_writes(self) -> bool:
         """Return whether a write error has not been recovered from yet."""

@@ -57,6 +57,9 @@ class RocksdictTableWriter:
         if self._unsynced >= _SYNC_BYTES:
             self._sync()
 
+    def add_frame(self, content: bytes, **_: object) -> None:
+        """Frames are taken apart in Python, which ``add`` is for."""
+
     def finish(self) -> int:
         self._sync()
         self._writer.finish()

@@ -13,14 +13,12 @@ into one commit as cost them a few milliseconds.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
-from collections.abc import Iterable
-from itertools import accumulate
 from typing import Protocol
 
 from prefixdb.limits import VERSIONS_RESERVED_MAX
 from prefixdb.store.base import Commit, CommitResult, Put
 from prefixdb.store.opening import CREATION_KEY
+from prefixdb.store.version_rule import Block
 
 VERSIONS_PER_COMMIT = 5_000
 """Numbers taken by one commit: those who share its batch wait about 5 ms."""
@@ -28,9 +26,6 @@ VERSIONS_PER_COMMIT = 5_000
 PAUSE_SECONDS = 0.002
 """Pause between two commits. Without it whoever waits for the store's lock hardly ever gets it: other writers' slowest
 hundredth took 226 ms in the rocksdict store, with it 8 ms."""
-
-Block = tuple[int, int]
-"""(first version, how many): consecutive versions, at least one."""
 
 
 class CommittingStore(Protocol):
@@ -70,37 +65,3 @@ def reserve_versions(store: CommittingStore, count: int) -> list[Block]:
         else:
             blocks.append((begin, wanted))
     return blocks
-
-
-class VersionMap:
-    """Maps ranks 0, 1, 2 … onto the versions of reserved blocks, in ascending order. Immutable.
-
-    Args:
-        blocks: as ``reserve_versions`` returns them; they may have been stored meanwhile.
-
-    Raises:
-        ValueError: the blocks do not ascend, overlap, or one is empty.
-    """
-
-    __slots__ = ("_ends", "_firsts")
-
-    def __init__(self, blocks: Iterable[Block]) -> None:
-        pairs = list(blocks)
-        end = 1
-        for first, count in pairs:
-            if count < 1 or first < end:
-                raise ValueError("blocks of versions ascend and have at least one each")
-            end = first + count
-        self._firsts = [first for first, _ in pairs]
-        self._ends = list(accumulate(count for _, count in pairs))
-        """Ranks up to and without which each block goes."""
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, rank: int) -> int:
-        """Return the version of a rank. Raises IndexError for one that was not reserved."""
-        if not 0 <= rank < len(self):
-            raise IndexError("no version was reserved for this rank")
-        index = bisect_right(self._ends, rank)
-        return self._firsts[index] + rank - (self._ends[index - 1] if index else 0)

@@ -15,7 +15,7 @@ import pytest
 from prefixdb.backup import ranks, repeats
 from prefixdb.backup.ranks import ranks_of
 from prefixdb.backup.repeats import Different
-from prefixdb.store.versions import Block
+from prefixdb.store.version_rule import Block
 
 
 def blocks_of(wanted: int) -> list[Block]:

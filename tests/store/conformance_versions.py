@@ -11,7 +11,8 @@ import pytest
 
 from prefixdb.keycodec import Span, namespace_span
 from prefixdb.store.base import Commit, CommitResult, Delete, DeleteSpan, Put, VersionIs
-from prefixdb.store.versions import VERSIONS_PER_COMMIT, VersionMap, reserve_versions
+from prefixdb.store.version_rule import VersionMap
+from prefixdb.store.versions import VERSIONS_PER_COMMIT, reserve_versions
 from tests.store.conformance import NS, key, payloads, put, rows
 from tests.store.conformance_space import fill, reclaim
 from tests.store.stores import Harness

@@ -51,6 +51,8 @@ class MemoryStore:
     are the bans that were published; :meth:`compact` drops their rows, as a store with a compaction filter would.
     """
 
+    rows_scanner = None
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._cells: dict[bytes, _Cell] = {}
@@ -339,6 +341,9 @@ class MemoryIngest:
                 raise ValueError("a key outside the span or out of order")
             last = row.key
         self._rows += rows
+
+    def add_frame(self, frame: object, **_: object) -> None:
+        """Only ``add`` takes rows here."""
 
     def finish(self, guards: Sequence[Condition] = (), *, marker: Put | None = None) -> CommitResult | None:
         if self._ended:

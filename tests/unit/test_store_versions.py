@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from prefixdb.limits import VERSIONS_RESERVED_MAX
 from prefixdb.store.base import Commit, CommitResult
-from prefixdb.store.versions import VersionMap, reserve_versions
+from prefixdb.store.version_rule import VersionMap
+from prefixdb.store.versions import reserve_versions
 
 
 class Refusing:
