@@ -330,7 +330,7 @@ class Clone(Made):
     name = "ns clone"
 
     def command(self) -> list[str]:
-        return ["ns", "clone", "src", self.target]
+        return ["ns", "clone", "src", self.target, "--json"]
 
 
 class RestoreNamespace(Made):
@@ -339,7 +339,7 @@ class RestoreNamespace(Made):
     name = "backup restore-namespace"
 
     def command(self) -> list[str]:
-        return ["backup", "restore-namespace", str(self.world.archive), "--name", self.target]
+        return ["backup", "restore-namespace", str(self.world.archive), "--name", self.target, "--json"]
 
     def begins(self) -> str:
         return f"{self.world.data_dir}/imports/*"
