@@ -85,6 +85,7 @@ def restore(
                 merged(bans),
                 new_keys=new_keys,
                 on_progress=lambda done, total: shown("copying", done, total),
+                on_check=lambda done, total: shown("checking", done, total),
             )
     _put_restored(settings, manifest, done, data_dir)
 
