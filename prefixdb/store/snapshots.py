@@ -24,7 +24,7 @@ from prefixdb.errors import Reason, error
 from prefixdb.keycodec import Span
 from prefixdb.store.directory import ENGINE_NAME, SNAPSHOTS_NAME, engine_files
 from prefixdb.store.engine import LiveFile
-from prefixdb.store.faults import DISK_RETRY_MS
+from prefixdb.store.faults import DISK_RETRY_MS, disk_full, is_no_space
 from prefixdb.store.plan import FileIndex
 
 log = logging.getLogger("prefixdb.store")
@@ -79,7 +79,7 @@ class SnapshotKeeper:
             live_files: returns the engine's current files.
 
         Raises:
-            What the two raise; nothing is left then.
+            ResourceExhaustedError: DISK_FULL. UnavailableError: READ_ONLY_STORE. What the two raise. Nothing is left.
         """
         self._refuse_in_child()
         snapshot = OpenSnapshot(self, self._folder / f"{next(self._numbers):06d}")
@@ -92,6 +92,12 @@ class SnapshotKeeper:
             known |= {file.name: file for file in live_files()}
             names = engine_files(snapshot.path / ENGINE_NAME)[1]
             snapshot.files = FileIndex([known.get(name) or _unknown(name) for name in names])
+        except OSError as failure:
+            self.close(snapshot)
+            if is_no_space(failure):
+                raise disk_full("No space is left for a snapshot.") from failure
+            message = f"A snapshot cannot be made: {failure.strerror or 'it failed'}."
+            raise error(Reason.READ_ONLY_STORE, message, retry_after_ms=DISK_RETRY_MS) from failure
         except BaseException:
             self.close(snapshot)
             raise

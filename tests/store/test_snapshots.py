@@ -113,7 +113,7 @@ def test_a_snapshot_that_can_not_be_made_leaves_nothing_and_pins_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "_copy_to", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(PrefixdbError, match="No space"):
             store.open_snapshot()
     assert list((tmp_path / "data" / "snapshots").iterdir()) == []
     assert reclaim(store) == "done"
