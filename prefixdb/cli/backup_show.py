@@ -91,10 +91,13 @@ def long_work(settings: Settings, title: str) -> Iterator[Advance]:
 def bytes_meter(settings: Settings, title: str) -> Iterator[BytesDone]:
     """Yield what shows bytes on their way; a bar says how many and how fast, lines only what is going on."""
     bar = sys.stderr.isatty()
-    begun_at = time.monotonic()
+    begun_at, begun = time.monotonic(), ""
     with long_work(settings, title) as advance:
 
         def tell(doing: str, done: int, total: int) -> None:
+            nonlocal begun_at, begun
+            if doing != begun:  # Each kind of work has a pace of its own.
+                begun_at, begun = time.monotonic(), doing
             took_s = time.monotonic() - begun_at
             rate = f", {size(int(done / took_s))}/s" if took_s > 1 and done else ""
             advance(done / total if total else 1.0, f"{doing}: {size(done)} of {size(total)}{rate}" if bar else doing)

@@ -56,4 +56,5 @@ def _bar(settings: Settings, title: str) -> Iterator[Advance]:
     )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(Text(title).plain, total=1.0, doing="")
-        yield lambda share, doing: bars.update(task, completed=share, doing=doing)
+        # At 1.0 the clock would stop, and more may follow: reading is over, then storing begins.
+        yield lambda share, doing: bars.update(task, completed=min(share, 0.9999), doing=doing)
