@@ -29,6 +29,7 @@ from pathlib import Path
 from prefixdb.archive.bans import BannedIssue
 from prefixdb.archive.manifest import Manifest, invalid
 from prefixdb.backup.filling import Progress, check, disk_failure, fill
+from prefixdb.backup.identity import write_identity
 from prefixdb.backup.revival import apply_bans, end_tokens
 from prefixdb.backup.source import BackupSource
 from prefixdb.catalog import schema
@@ -100,6 +101,7 @@ def restore(
         with _hidden_beside(data_dir) as work:
             restored = _make(source, work, bans, new_keys=new_keys, on_progress=on_progress)
             (work / LOCK_NAME).unlink(missing_ok=True)
+            write_identity(work, source.manifest.store_id)
             _sync_tree(work)
             _publish(work, data_dir)
     except OSError as failure:

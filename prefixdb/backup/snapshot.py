@@ -22,7 +22,7 @@ from pathlib import Path
 from prefixdb.archive.bans import BANS_NAME, encode_bans
 from prefixdb.archive.manifest import FILE_PATH
 from prefixdb.backup.bans import banned_issues
-from prefixdb.backup.identity import store_id
+from prefixdb.backup.identity import identity
 from prefixdb.backup.sums import Found, OnProgress, SumReader, Sums
 from prefixdb.catalog.entities import NamespaceState
 from prefixdb.catalog.namespaces import Registry
@@ -57,6 +57,7 @@ class Facts:
     namespaces_live: int
     namespaces_banned: int
     store_id: str
+    restored_from: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class StoreBackup:
             ResourceExhaustedError, UnavailableError: the disk refuses; BATCH_TOO_LARGE, there are too many files.
             PrefixdbError: as ``Store.open_snapshot``.
         """
-        name = store_id(self._data_dir)
+        name = identity(self._data_dir)
         self._store.flush()  # So that the registry is held for the moment that what came since then takes.
         taken_at_ms = self._clock.now_ms()
         with self._registry.held():
@@ -122,7 +123,8 @@ class StoreBackup:
             last_version=self._snapshot.last_version,
             namespaces_live=sum(count for state, count in counts.items() if state.is_live),
             namespaces_banned=counts[NamespaceState.BANNED],
-            store_id=name,
+            store_id=name.store_id,
+            restored_from=name.restored_from,
         )
 
     def read_sums(self, on_progress: OnProgress) -> list[ListedFile]:

@@ -87,6 +87,11 @@ class Listing:
         check_manifest(manifest, "the server's list of files")
         return manifest
 
+    @property
+    def restored_from(self) -> str:
+        """The store whose backup this one was restored from; empty for none."""
+        return "" if self._facts is None else self._facts.restored_from
+
     def lacking(self, present: dict[str, int]) -> list[int]:
         """Return the positions of the files whose bytes the repository lacks, ascending, each content once."""
         asked: set[str] = set()
@@ -116,11 +121,16 @@ class Pace:
         return self._free_at_s - now_s
 
 
-def check_family(repository: Repository, manifest: Manifest) -> None:
+def check_family(repository: Repository, manifest: Manifest, restored_from: str = "") -> None:
     """Refuse to mix backups of strangers: a restore obeys the bans of every newer backup beside it.
 
-    A store belongs to a repository that has a backup of it, or shares a data file with one: then it was restored from
-    there.
+    A store belongs to a repository that has a backup of it, or of the store it was restored from, or shares a data file
+    with one: then it was restored from there by other means.
+
+    Args:
+        repository: where the backup is to go.
+        manifest: the backup's.
+        restored_from: the store whose backup this one was restored from, as the server says; empty for none.
 
     Raises:
         FailedPreconditionError: DIRECTORY_NOT_EMPTY.
@@ -128,7 +138,7 @@ def check_family(repository: Repository, manifest: Manifest) -> None:
     mine = _data_files(manifest)
     other = False
     for known in repository.newest_first():
-        if known.store_id == manifest.store_id or mine & _data_files(known):
+        if known.store_id in {manifest.store_id, restored_from or manifest.store_id} or mine & _data_files(known):
             return
         other = True
     if other:

@@ -233,6 +233,7 @@ def _facts_message(facts: Facts) -> pb.BackupFacts:
         namespaces_live=facts.namespaces_live,
         namespaces_banned=facts.namespaces_banned,
         store_id=facts.store_id,
+        restored_from=facts.restored_from,
     )
 
 

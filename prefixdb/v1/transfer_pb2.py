@@ -26,17 +26,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from prefixdb.v1 import namespaces_pb2 as prefixdb_dot_v1_dot_namespaces__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprefixdb/v1/transfer.proto\x12\x0bprefixdb.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprefixdb/v1/namespaces.proto\"r\n\rBackupRequest\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.prefixdb.v1.BackupBeginH\x00\x12+\n\x06wanted\x18\x02 \x01(\x0b\x32\x19.prefixdb.v1.BackupWantedH\x00\x42\t\n\x07request\"\r\n\x0b\x42\x61\x63kupBegin\"\x1d\n\x0c\x42\x61\x63kupWanted\x12\r\n\x05\x66iles\x18\x01 \x03(\r\"\xcc\x01\n\x0e\x42\x61\x63kupResponse\x12-\n\x07hashing\x18\x01 \x01(\x0b\x32\x1a.prefixdb.v1.BackupHashingH\x00\x12)\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x18.prefixdb.v1.BackupFactsH\x00\x12)\n\x05\x66iles\x18\x03 \x01(\x0b\x32\x18.prefixdb.v1.BackupFilesH\x00\x12)\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x18.prefixdb.v1.BackupChunkH\x00\x42\n\n\x08response\"8\n\rBackupHashing\x12\x12\n\nbytes_done\x18\x01 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x02 \x01(\x04\"\xce\x01\n\x0b\x42\x61\x63kupFacts\x12,\n\x08taken_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x14\n\x0clast_version\x18\x05 \x01(\x04\x12\x17\n\x0fnamespaces_live\x18\x06 \x01(\x04\x12\x19\n\x11namespaces_banned\x18\x07 \x01(\x04\x12\x10\n\x08store_id\x18\x08 \x01(\t\"C\n\x0b\x42\x61\x63kupFiles\x12&\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x17.prefixdb.v1.BackupFile\x12\x0c\n\x04last\x18\x02 \x01(\x08\"8\n\nBackupFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\")\n\x0b\x42\x61\x63kupChunk\x12\x0c\n\x04\x66ile\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x11\n\x0fListBansRequest\":\n\x10ListBansResponse\x12&\n\x04\x62\x61ns\x18\x01 \x03(\x0b\x32\x18.prefixdb.v1.BannedIssue\"\xde\x01\n\x0b\x42\x61nnedIssue\x12\x14\n\x0cnamespace_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\tbanned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tbanned_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x31\n\rreclaim_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treclaimed\x18\x08 \x01(\x08\"\x91\x01\n\rExportRequest\x12,\n\tnamespace\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\x12\x15\n\x08\x64\x61tabase\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06prefix\x18\x03 \x01(\x0c\x12\x0f\n\x07members\x18\x04 \x01(\x08\x12\r\n\x05\x63odec\x18\x05 \x01(\tB\x0b\n\t_database\"I\n\x0e\x45xportResponse\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\x12\x11\n\trows_done\x18\x02 \x01(\x04\x12\x15\n\rrows_estimate\x18\x03 \x01(\x04\"V\n\rImportRequest\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.prefixdb.v1.ImportBeginH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"|\n\x0bImportBegin\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\x30\n\x0bon_conflict\x18\x02 \x01(\x0e\x32\x1b.prefixdb.v1.ConflictPolicy\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x1a\n\x12keep_version_order\x18\x04 \x01(\x08\"\xf1\x01\n\x0eImportResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x13\n\x0b\x66rames_kept\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x15\n\rrows_received\x18\x04 \x01(\x04\x12\x11\n\trows_done\x18\x05 \x01(\x04\x12\x15\n\rrows_inserted\x18\x06 \x01(\x04\x12\x15\n\rrows_replaced\x18\x07 \x01(\x04\x12\x14\n\x0crows_skipped\x18\x08 \x01(\x04\x12\x14\n\x0crows_expired\x18\t \x01(\x04\x12\x0b\n\x03way\x18\n \x01(\t\"j\n\x17RestoreNamespaceRequest\x12\x33\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\".prefixdb.v1.RestoreNamespaceBeginH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"N\n\x15RestoreNamespaceBegin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x02id\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07members\x18\x03 \x01(\x08\x42\x05\n\x03_id\"\xd1\x01\n\x18RestoreNamespaceResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x15\n\rrows_received\x18\x02 \x01(\x04\x12\x11\n\trows_done\x18\x03 \x01(\x04\x12\x14\n\x0crows_expired\x18\x04 \x01(\x04\x12\x0f\n\x07members\x18\x05 \x01(\x04\x12\x0e\n\x06groups\x18\x06 \x01(\x04\x12)\n\tnamespace\x18\x07 \x01(\x0b\x32\x16.prefixdb.v1.Namespace\"y\n\x15\x43loneNamespaceRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07members\x18\x04 \x01(\x08\x42\x05\n\x03_id\"\xb9\x01\n\x16\x43loneNamespaceResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x11\n\trows_done\x18\x02 \x01(\x04\x12\x15\n\rrows_estimate\x18\x03 \x01(\x04\x12\x0f\n\x07members\x18\x04 \x01(\x04\x12\x0e\n\x06groups\x18\x05 \x01(\x04\x12)\n\tnamespace\x18\x06 \x01(\x0b\x32\x16.prefixdb.v1.Namespace*\x84\x01\n\x0e\x43onflictPolicy\x12\x1f\n\x1b\x43ONFLICT_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONFLICT_POLICY_FAIL\x10\x01\x12\x18\n\x14\x43ONFLICT_POLICY_SKIP\x10\x02\x12\x1d\n\x19\x43ONFLICT_POLICY_OVERWRITE\x10\x03*\xba\x01\n\rTransferPhase\x12\x1e\n\x1aTRANSFER_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRANSFER_PHASE_READY\x10\x01\x12\x1c\n\x18TRANSFER_PHASE_RECEIVING\x10\x02\x12\x1b\n\x17TRANSFER_PHASE_CHECKING\x10\x03\x12\x1b\n\x17TRANSFER_PHASE_APPLYING\x10\x04\x12\x17\n\x13TRANSFER_PHASE_DONE\x10\x05\x32\xea\x03\n\x08Transfer\x12\x45\n\x06\x42\x61\x63kup\x12\x1a.prefixdb.v1.BackupRequest\x1a\x1b.prefixdb.v1.BackupResponse(\x01\x30\x01\x12I\n\x08ListBans\x12\x1c.prefixdb.v1.ListBansRequest\x1a\x1d.prefixdb.v1.ListBansResponse0\x01\x12\x43\n\x06\x45xport\x12\x1a.prefixdb.v1.ExportRequest\x1a\x1b.prefixdb.v1.ExportResponse0\x01\x12\x45\n\x06Import\x12\x1a.prefixdb.v1.ImportRequest\x1a\x1b.prefixdb.v1.ImportResponse(\x01\x30\x01\x12\x63\n\x10RestoreNamespace\x12$.prefixdb.v1.RestoreNamespaceRequest\x1a%.prefixdb.v1.RestoreNamespaceResponse(\x01\x30\x01\x12[\n\x0e\x43loneNamespace\x12\".prefixdb.v1.CloneNamespaceRequest\x1a#.prefixdb.v1.CloneNamespaceResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprefixdb/v1/transfer.proto\x12\x0bprefixdb.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprefixdb/v1/namespaces.proto\"r\n\rBackupRequest\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.prefixdb.v1.BackupBeginH\x00\x12+\n\x06wanted\x18\x02 \x01(\x0b\x32\x19.prefixdb.v1.BackupWantedH\x00\x42\t\n\x07request\"\r\n\x0b\x42\x61\x63kupBegin\"\x1d\n\x0c\x42\x61\x63kupWanted\x12\r\n\x05\x66iles\x18\x01 \x03(\r\"\xcc\x01\n\x0e\x42\x61\x63kupResponse\x12-\n\x07hashing\x18\x01 \x01(\x0b\x32\x1a.prefixdb.v1.BackupHashingH\x00\x12)\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x18.prefixdb.v1.BackupFactsH\x00\x12)\n\x05\x66iles\x18\x03 \x01(\x0b\x32\x18.prefixdb.v1.BackupFilesH\x00\x12)\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x18.prefixdb.v1.BackupChunkH\x00\x42\n\n\x08response\"8\n\rBackupHashing\x12\x12\n\nbytes_done\x18\x01 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x02 \x01(\x04\"\xe5\x01\n\x0b\x42\x61\x63kupFacts\x12,\n\x08taken_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x14\n\x0clast_version\x18\x05 \x01(\x04\x12\x17\n\x0fnamespaces_live\x18\x06 \x01(\x04\x12\x19\n\x11namespaces_banned\x18\x07 \x01(\x04\x12\x10\n\x08store_id\x18\x08 \x01(\t\x12\x15\n\rrestored_from\x18\t \x01(\t\"C\n\x0b\x42\x61\x63kupFiles\x12&\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x17.prefixdb.v1.BackupFile\x12\x0c\n\x04last\x18\x02 \x01(\x08\"8\n\nBackupFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\")\n\x0b\x42\x61\x63kupChunk\x12\x0c\n\x04\x66ile\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x11\n\x0fListBansRequest\":\n\x10ListBansResponse\x12&\n\x04\x62\x61ns\x18\x01 \x03(\x0b\x32\x18.prefixdb.v1.BannedIssue\"\xde\x01\n\x0b\x42\x61nnedIssue\x12\x14\n\x0cnamespace_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12-\n\tbanned_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tbanned_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x31\n\rreclaim_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treclaimed\x18\x08 \x01(\x08\"\x91\x01\n\rExportRequest\x12,\n\tnamespace\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\x12\x15\n\x08\x64\x61tabase\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06prefix\x18\x03 \x01(\x0c\x12\x0f\n\x07members\x18\x04 \x01(\x08\x12\r\n\x05\x63odec\x18\x05 \x01(\tB\x0b\n\t_database\"I\n\x0e\x45xportResponse\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\x12\x11\n\trows_done\x18\x02 \x01(\x04\x12\x15\n\rrows_estimate\x18\x03 \x01(\x04\"V\n\rImportRequest\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.prefixdb.v1.ImportBeginH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"|\n\x0bImportBegin\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\x30\n\x0bon_conflict\x18\x02 \x01(\x0e\x32\x1b.prefixdb.v1.ConflictPolicy\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x1a\n\x12keep_version_order\x18\x04 \x01(\x08\"\xf1\x01\n\x0eImportResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x13\n\x0b\x66rames_kept\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x15\n\rrows_received\x18\x04 \x01(\x04\x12\x11\n\trows_done\x18\x05 \x01(\x04\x12\x15\n\rrows_inserted\x18\x06 \x01(\x04\x12\x15\n\rrows_replaced\x18\x07 \x01(\x04\x12\x14\n\x0crows_skipped\x18\x08 \x01(\x04\x12\x14\n\x0crows_expired\x18\t \x01(\x04\x12\x0b\n\x03way\x18\n \x01(\t\"j\n\x17RestoreNamespaceRequest\x12\x33\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\".prefixdb.v1.RestoreNamespaceBeginH\x00\x12\x0f\n\x05\x66rame\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"N\n\x15RestoreNamespaceBegin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x02id\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07members\x18\x03 \x01(\x08\x42\x05\n\x03_id\"\xd1\x01\n\x18RestoreNamespaceResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x15\n\rrows_received\x18\x02 \x01(\x04\x12\x11\n\trows_done\x18\x03 \x01(\x04\x12\x14\n\x0crows_expired\x18\x04 \x01(\x04\x12\x0f\n\x07members\x18\x05 \x01(\x04\x12\x0e\n\x06groups\x18\x06 \x01(\x04\x12)\n\tnamespace\x18\x07 \x01(\x0b\x32\x16.prefixdb.v1.Namespace\"y\n\x15\x43loneNamespaceRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07members\x18\x04 \x01(\x08\x42\x05\n\x03_id\"\xb9\x01\n\x16\x43loneNamespaceResponse\x12)\n\x05phase\x18\x01 \x01(\x0e\x32\x1a.prefixdb.v1.TransferPhase\x12\x11\n\trows_done\x18\x02 \x01(\x04\x12\x15\n\rrows_estimate\x18\x03 \x01(\x04\x12\x0f\n\x07members\x18\x04 \x01(\x04\x12\x0e\n\x06groups\x18\x05 \x01(\x04\x12)\n\tnamespace\x18\x06 \x01(\x0b\x32\x16.prefixdb.v1.Namespace*\x84\x01\n\x0e\x43onflictPolicy\x12\x1f\n\x1b\x43ONFLICT_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONFLICT_POLICY_FAIL\x10\x01\x12\x18\n\x14\x43ONFLICT_POLICY_SKIP\x10\x02\x12\x1d\n\x19\x43ONFLICT_POLICY_OVERWRITE\x10\x03*\xba\x01\n\rTransferPhase\x12\x1e\n\x1aTRANSFER_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRANSFER_PHASE_READY\x10\x01\x12\x1c\n\x18TRANSFER_PHASE_RECEIVING\x10\x02\x12\x1b\n\x17TRANSFER_PHASE_CHECKING\x10\x03\x12\x1b\n\x17TRANSFER_PHASE_APPLYING\x10\x04\x12\x17\n\x13TRANSFER_PHASE_DONE\x10\x05\x32\xea\x03\n\x08Transfer\x12\x45\n\x06\x42\x61\x63kup\x12\x1a.prefixdb.v1.BackupRequest\x1a\x1b.prefixdb.v1.BackupResponse(\x01\x30\x01\x12I\n\x08ListBans\x12\x1c.prefixdb.v1.ListBansRequest\x1a\x1d.prefixdb.v1.ListBansResponse0\x01\x12\x43\n\x06\x45xport\x12\x1a.prefixdb.v1.ExportRequest\x1a\x1b.prefixdb.v1.ExportResponse0\x01\x12\x45\n\x06Import\x12\x1a.prefixdb.v1.ImportRequest\x1a\x1b.prefixdb.v1.ImportResponse(\x01\x30\x01\x12\x63\n\x10RestoreNamespace\x12$.prefixdb.v1.RestoreNamespaceRequest\x1a%.prefixdb.v1.RestoreNamespaceResponse(\x01\x30\x01\x12[\n\x0e\x43loneNamespace\x12\".prefixdb.v1.CloneNamespaceRequest\x1a#.prefixdb.v1.CloneNamespaceResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'prefixdb.v1.transfer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONFLICTPOLICY']._serialized_start=2609
-  _globals['_CONFLICTPOLICY']._serialized_end=2741
-  _globals['_TRANSFERPHASE']._serialized_start=2744
-  _globals['_TRANSFERPHASE']._serialized_end=2930
+  _globals['_CONFLICTPOLICY']._serialized_start=2632
+  _globals['_CONFLICTPOLICY']._serialized_end=2764
+  _globals['_TRANSFERPHASE']._serialized_start=2767
+  _globals['_TRANSFERPHASE']._serialized_end=2953
   _globals['_BACKUPREQUEST']._serialized_start=106
   _globals['_BACKUPREQUEST']._serialized_end=220
   _globals['_BACKUPBEGIN']._serialized_start=222
@@ -48,39 +48,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BACKUPHASHING']._serialized_start=475
   _globals['_BACKUPHASHING']._serialized_end=531
   _globals['_BACKUPFACTS']._serialized_start=534
-  _globals['_BACKUPFACTS']._serialized_end=740
-  _globals['_BACKUPFILES']._serialized_start=742
-  _globals['_BACKUPFILES']._serialized_end=809
-  _globals['_BACKUPFILE']._serialized_start=811
-  _globals['_BACKUPFILE']._serialized_end=867
-  _globals['_BACKUPCHUNK']._serialized_start=869
-  _globals['_BACKUPCHUNK']._serialized_end=910
-  _globals['_LISTBANSREQUEST']._serialized_start=912
-  _globals['_LISTBANSREQUEST']._serialized_end=929
-  _globals['_LISTBANSRESPONSE']._serialized_start=931
-  _globals['_LISTBANSRESPONSE']._serialized_end=989
-  _globals['_BANNEDISSUE']._serialized_start=992
-  _globals['_BANNEDISSUE']._serialized_end=1214
-  _globals['_EXPORTREQUEST']._serialized_start=1217
-  _globals['_EXPORTREQUEST']._serialized_end=1362
-  _globals['_EXPORTRESPONSE']._serialized_start=1364
-  _globals['_EXPORTRESPONSE']._serialized_end=1437
-  _globals['_IMPORTREQUEST']._serialized_start=1439
-  _globals['_IMPORTREQUEST']._serialized_end=1525
-  _globals['_IMPORTBEGIN']._serialized_start=1527
-  _globals['_IMPORTBEGIN']._serialized_end=1651
-  _globals['_IMPORTRESPONSE']._serialized_start=1654
-  _globals['_IMPORTRESPONSE']._serialized_end=1895
-  _globals['_RESTORENAMESPACEREQUEST']._serialized_start=1897
-  _globals['_RESTORENAMESPACEREQUEST']._serialized_end=2003
-  _globals['_RESTORENAMESPACEBEGIN']._serialized_start=2005
-  _globals['_RESTORENAMESPACEBEGIN']._serialized_end=2083
-  _globals['_RESTORENAMESPACERESPONSE']._serialized_start=2086
-  _globals['_RESTORENAMESPACERESPONSE']._serialized_end=2295
-  _globals['_CLONENAMESPACEREQUEST']._serialized_start=2297
-  _globals['_CLONENAMESPACEREQUEST']._serialized_end=2418
-  _globals['_CLONENAMESPACERESPONSE']._serialized_start=2421
-  _globals['_CLONENAMESPACERESPONSE']._serialized_end=2606
-  _globals['_TRANSFER']._serialized_start=2933
-  _globals['_TRANSFER']._serialized_end=3423
+  _globals['_BACKUPFACTS']._serialized_end=763
+  _globals['_BACKUPFILES']._serialized_start=765
+  _globals['_BACKUPFILES']._serialized_end=832
+  _globals['_BACKUPFILE']._serialized_start=834
+  _globals['_BACKUPFILE']._serialized_end=890
+  _globals['_BACKUPCHUNK']._serialized_start=892
+  _globals['_BACKUPCHUNK']._serialized_end=933
+  _globals['_LISTBANSREQUEST']._serialized_start=935
+  _globals['_LISTBANSREQUEST']._serialized_end=952
+  _globals['_LISTBANSRESPONSE']._serialized_start=954
+  _globals['_LISTBANSRESPONSE']._serialized_end=1012
+  _globals['_BANNEDISSUE']._serialized_start=1015
+  _globals['_BANNEDISSUE']._serialized_end=1237
+  _globals['_EXPORTREQUEST']._serialized_start=1240
+  _globals['_EXPORTREQUEST']._serialized_end=1385
+  _globals['_EXPORTRESPONSE']._serialized_start=1387
+  _globals['_EXPORTRESPONSE']._serialized_end=1460
+  _globals['_IMPORTREQUEST']._serialized_start=1462
+  _globals['_IMPORTREQUEST']._serialized_end=1548
+  _globals['_IMPORTBEGIN']._serialized_start=1550
+  _globals['_IMPORTBEGIN']._serialized_end=1674
+  _globals['_IMPORTRESPONSE']._serialized_start=1677
+  _globals['_IMPORTRESPONSE']._serialized_end=1918
+  _globals['_RESTORENAMESPACEREQUEST']._serialized_start=1920
+  _globals['_RESTORENAMESPACEREQUEST']._serialized_end=2026
+  _globals['_RESTORENAMESPACEBEGIN']._serialized_start=2028
+  _globals['_RESTORENAMESPACEBEGIN']._serialized_end=2106
+  _globals['_RESTORENAMESPACERESPONSE']._serialized_start=2109
+  _globals['_RESTORENAMESPACERESPONSE']._serialized_end=2318
+  _globals['_CLONENAMESPACEREQUEST']._serialized_start=2320
+  _globals['_CLONENAMESPACEREQUEST']._serialized_end=2441
+  _globals['_CLONENAMESPACERESPONSE']._serialized_start=2444
+  _globals['_CLONENAMESPACERESPONSE']._serialized_end=2629
+  _globals['_TRANSFER']._serialized_start=2956
+  _globals['_TRANSFER']._serialized_end=3446
 # @@protoc_insertion_point(module_scope)

@@ -76,7 +76,7 @@ class BackupHashing(_message.Message):
     def __init__(self, bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
 
 class BackupFacts(_message.Message):
-    __slots__ = ("taken_at", "server_version", "store", "engine", "last_version", "namespaces_live", "namespaces_banned", "store_id")
+    __slots__ = ("taken_at", "server_version", "store", "engine", "last_version", "namespaces_live", "namespaces_banned", "store_id", "restored_from")
     TAKEN_AT_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,7 @@ class BackupFacts(_message.Message):
     NAMESPACES_LIVE_FIELD_NUMBER: _ClassVar[int]
     NAMESPACES_BANNED_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FROM_FIELD_NUMBER: _ClassVar[int]
     taken_at: _timestamp_pb2.Timestamp
     server_version: str
     store: str
@@ -93,7 +94,8 @@ class BackupFacts(_message.Message):
     namespaces_live: int
     namespaces_banned: int
     store_id: str
-    def __init__(self, taken_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., server_version: _Optional[str] = ..., store: _Optional[str] = ..., engine: _Optional[str] = ..., last_version: _Optional[int] = ..., namespaces_live: _Optional[int] = ..., namespaces_banned: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+    restored_from: str
+    def __init__(self, taken_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., server_version: _Optional[str] = ..., store: _Optional[str] = ..., engine: _Optional[str] = ..., last_version: _Optional[int] = ..., namespaces_live: _Optional[int] = ..., namespaces_banned: _Optional[int] = ..., store_id: _Optional[str] = ..., restored_from: _Optional[str] = ...) -> None: ...
 
 class BackupFiles(_message.Message):
     __slots__ = ("files", "last")

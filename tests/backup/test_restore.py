@@ -18,6 +18,7 @@ from prefixdb.archive.bans import BannedIssue
 from prefixdb.archive.manifest import new_backup_id
 from prefixdb.backup import snapshot as module
 from prefixdb.backup.bans import read_bans
+from prefixdb.backup.identity import identity
 from prefixdb.backup.restore import Restored, restore, verify_open
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import Guardian, NamespaceState, ReclaimPhase
@@ -125,6 +126,7 @@ def test_a_restored_server_takes_writes_and_backups_and_is_restored_again(tmp_pa
                 assert await value_of(again, b"turn") == b"%d" % turn
                 gina = await server.login("gina")
                 backup = await take_backup(gina)
+                assert identity(target).restored_from in names
                 names.add(backup.manifest.store_id)
                 assert not (target / "guardian.token").exists(), "its guardians are those of the backup"
                 assert list((target / "keys").iterdir()), "it has a key of its own"

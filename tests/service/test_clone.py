@@ -23,7 +23,7 @@ from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import auth_pb2, key_value_pb2, namespaces_pb2
 from prefixdb.v1 import transfer_pb2 as pb
 from tests.service.staging import clone, fill, held, in_the_making, is_reclaimed, live, rows_of, transfer
-from tests.support.server import RunningServer, error_of, eventually, reference, running
+from tests.support.server import error_of, eventually, reference, running
 
 
 async def refusal_of(work: Any) -> Reason:

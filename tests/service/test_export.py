@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 
 from prefixdb.archive import ArchiveReader, Footer, Groups, Header, Members, Rows
-from prefixdb.catalog.entities import Guardian, NamespaceState, Rule
-from prefixdb.errors import Code, PrefixdbError, Reason
+from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import data_key
-from prefixdb.store.base import Commit, Delete, Put
+from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import transfer_pb2 as pb
 from prefixdb.v1 import transfer_pb2_grpc
-from tests.support.clocks import HeldClock
-from tests.support.server import Caller, RunningServer, eventually, reference, running, translated
+from tests.support.server import Caller, RunningServer, running, translated
 
 
 def exporting(caller: Caller, **fields: Any) -> Any:

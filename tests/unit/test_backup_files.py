@@ -145,6 +145,8 @@ def test_a_store_belongs_by_its_name_or_by_a_shared_data_file(tmp_path: Path) ->
     check_family(repository, manifest_of(CONTENT, store_id="other"))
     stranger = manifest_of({**CONTENT, "db/000009.sst": b"new", "db/000010.sst": b""}, store_id="other")
     put_objects(repository, {"db/000010.sst": b""})
+    check_family(repository, stranger, restored_from=manifest_of(CONTENT).store_id)
+    assert refused(lambda: check_family(repository, stranger, restored_from="third")) is Reason.DIRECTORY_NOT_EMPTY
     assert refused(lambda: check_family(repository, stranger)) is Reason.DIRECTORY_NOT_EMPTY
 
 

@@ -176,7 +176,7 @@ class AsyncTaking:
                 break
         manifest = listing.manifest()
         if not self._restored:
-            await wire.in_thread(check_family, self._repository, manifest)
+            await wire.in_thread(check_family, self._repository, manifest, listing.restored_from)
         positions = listing.lacking(self._present)
         await wire.in_thread(check_room, self._repository, sum(listing.files[position].size for position in positions))
         wanted = transfer_pb2.BackupRequest(wanted=transfer_pb2.BackupWanted(files=positions))
