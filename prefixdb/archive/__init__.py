@@ -1,4 +1,4 @@
-"""What leaves a server and comes back: the format of archives, text formats, and repositories of backups.
+"""One namespace on its way out of a server or back: the format of archives, and text formats.
 
 Facts and codecs only: clients use it without RocksDB.
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefixdb.archive.bans import BANS_BYTES_MAX, BannedIssue, decode_bans, merged
-from prefixdb.archive.repository import MARK_NAME, Repository
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import Ban, ReclaimReport
 from prefixdb.catalog.namespaces import Registry
@@ -18,6 +16,8 @@ from prefixdb.catalog.schema import Tag
 from prefixdb.clock import SystemClock
 from prefixdb.errors import Reason, error
 from prefixdb.limits import MIB
+from prefixdb.repository.bans import BANS_BYTES_MAX, BannedIssue, decode_bans, merged
+from prefixdb.repository.repository import MARK_NAME, Repository
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
 from prefixdb.store.copying import copy_plain

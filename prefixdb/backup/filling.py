@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from prefixdb.archive.bans import BANS_BYTES_MAX, BANS_NAME, BannedIssue, decode_bans
-from prefixdb.archive.manifest import BackupFile, Manifest, check_manifest, invalid
 from prefixdb.backup.source import BackupSource
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import MIB
+from prefixdb.repository.bans import BANS_BYTES_MAX, BANS_NAME, BannedIssue, decode_bans
+from prefixdb.repository.manifest import BackupFile, Manifest, check_manifest, invalid
 from prefixdb.store.directory import ENGINE_NAME, STATE_NAME, StoreState, decode_state
 from prefixdb.store.faults import DISK_RETRY_MS, disk_full, is_no_space
 

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from prefixdb.archive.bans import BannedIssue
 from prefixdb.backup.beside import copy_beside
 from prefixdb.backup.identity import STORE_ID_NAME
 from prefixdb.backup.recover_catalog import Judge, Judgement
@@ -27,6 +26,7 @@ from prefixdb.errors import DataLossError, Reason, bad_field, error
 from prefixdb.keycodec import FAMILY_DATA, FAMILY_SYSTEM, family_span, namespace_of
 from prefixdb.limits import MIB
 from prefixdb.records import decode_value, encode_value
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.store import open_store
 from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, sync_directory
 from prefixdb.store.losses import Found

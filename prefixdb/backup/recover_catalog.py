@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from prefixdb.archive.bans import BannedIssue
 from prefixdb.catalog import load, schema
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
@@ -31,6 +30,7 @@ from prefixdb.errors import DataLossError
 from prefixdb.keycodec import RowKey, split_system_key
 from prefixdb.limits import NAME_CHARS_MAX
 from prefixdb.records import decode_value, encode_value
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.store.base import Put, Row
 
 SUSPENDED_REASON = "Recovered without its record; look at it before resuming it."

@@ -26,8 +26,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefixdb.archive.bans import BannedIssue
-from prefixdb.archive.manifest import Manifest, invalid
 from prefixdb.backup.filling import Progress, check, disk_failure, fill
 from prefixdb.backup.identity import write_identity
 from prefixdb.backup.revival import apply_bans, end_tokens
@@ -40,6 +38,8 @@ from prefixdb.clock import SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span, namespace_span
 from prefixdb.limits import MIB, NAMESPACE_ID_MAX
+from prefixdb.repository.bans import BannedIssue
+from prefixdb.repository.manifest import Manifest, invalid
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
 from prefixdb.store.directory import LOCK_NAME, sync_directory

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from prefixdb.archive.bans import BannedIssue, merged
 from prefixdb.catalog import dropping, schema
 from prefixdb.catalog.dropping import Change
 from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState
@@ -24,6 +23,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.schema import Tag
 from prefixdb.errors import Reason, error
 from prefixdb.keycodec import system_span
+from prefixdb.repository.bans import BannedIssue, merged
 from prefixdb.store.base import Commit, Delete, Mutation, Store
 
 _COMMITS_AT_ONCE = 1_000

@@ -19,8 +19,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefixdb.archive.bans import BANS_NAME, encode_bans
-from prefixdb.archive.manifest import FILE_PATH
 from prefixdb.backup.bans import banned_issues
 from prefixdb.backup.identity import identity
 from prefixdb.backup.sums import Found, OnProgress, SumReader, Sums
@@ -29,6 +27,8 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import Reason, error
 from prefixdb.limits import BACKUP_FILES_MAX
+from prefixdb.repository.bans import BANS_NAME, encode_bans
+from prefixdb.repository.manifest import FILE_PATH
 from prefixdb.store.base import Snapshot, Store
 from prefixdb.store.directory import ENGINE_NAME
 from prefixdb.version import VERSION

@@ -1,6 +1,6 @@
 """What a restore takes a backup from. A repository provides it; so does a test.
 
-from prefixdb.archive.bans import BannedIssue
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.backup.bans import read_bans
 from prefixdb.backup.restore import restore, verify_open
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, Protocol
 
-from prefixdb.archive.manifest import Manifest
+from prefixdb.repository.manifest import Manifest
 
 STATE_PATH = "store-state.json"
 BANS_PATH = "bans.jsonl"

@@ -26,8 +26,8 @@ from prefixdb.cli.text import instant, number, size
 from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
-    from prefixdb.archive.manifest import Manifest
     from prefixdb.client.backup_files import BackupProgress
+    from prefixdb.repository.manifest import Manifest
 
 COMMANDS = {
     "create": "prefixdb.cli.backup:create",

@@ -29,8 +29,8 @@ from prefixdb.cli.text import number
 from prefixdb.errors import PrefixdbError, Reason
 
 if TYPE_CHECKING:
-    from prefixdb.archive.manifest import Manifest
     from prefixdb.backup.restore import Restored
+    from prefixdb.repository.manifest import Manifest
 
 
 @command("restore")
@@ -69,8 +69,8 @@ def restore(
         from prefixdb.backup.restore import restore as restore_backup
     except ImportError as failure:
         raise missing_server(failure) from failure
-    from prefixdb.archive.bans import merged
-    from prefixdb.archive.repository import StoredBackup
+    from prefixdb.repository.bans import merged
+    from prefixdb.repository.repository import StoredBackup
 
     opened = open_repository(repository)
     with opened.lock(exclusive=False), offline_advice(), naming_errors(), _advice():
@@ -93,7 +93,7 @@ def restore(
 @contextmanager
 def _advice() -> Iterator[None]:
     """Say what else can be restored when this cannot."""
-    from prefixdb.archive.repository import BACKUPS, OBJECTS
+    from prefixdb.repository.repository import BACKUPS, OBJECTS
 
     try:
         yield

@@ -19,8 +19,8 @@ from prefixdb.cli.text import escape, instant, size
 from prefixdb.errors import InvalidArgumentError, PrefixdbError, Reason
 
 if TYPE_CHECKING:
-    from prefixdb.archive.manifest import Manifest
-    from prefixdb.archive.repository import Repository
+    from prefixdb.repository.manifest import Manifest
+    from prefixdb.repository.repository import Repository
 
 SILENT_S = 2.0
 """Where there is no bar, what takes no longer than this says nothing on its way."""
@@ -55,7 +55,7 @@ def offline_advice() -> Iterator[None]:
 
 def open_repository(where: str) -> Repository:
     """Return the repository that an argument names."""
-    from prefixdb.archive.repository import Repository
+    from prefixdb.repository.repository import Repository
 
     with naming_errors():
         return Repository.open(where)

@@ -18,10 +18,10 @@ from prefixdb.cli.text import number, size
 from prefixdb.errors import Reason, error
 
 if TYPE_CHECKING:
-    from prefixdb.archive.manifest import Manifest
-    from prefixdb.archive.repository import Repository
-    from prefixdb.archive.upkeep import Checked, Finding, Pruning
     from prefixdb.backup.restore import Restored
+    from prefixdb.repository.manifest import Manifest
+    from prefixdb.repository.repository import Repository
+    from prefixdb.repository.upkeep import Checked, Finding, Pruning
 
 _REPAIR = (
     "Remove the file that is named, if it is there: the next 'prefixdb backup create' stores it anew if the server "
@@ -55,7 +55,7 @@ def verify(
     settings = load_settings()
     if every and backup_id is not None:
         raise click.UsageError("Give either an ID or --all.")
-    from prefixdb.archive.upkeep import check_files, check_names
+    from prefixdb.repository.upkeep import check_files, check_names
 
     if not no_open:
         _check_server()
@@ -94,8 +94,8 @@ def _check_server() -> None:
 
 
 def _try_restore(settings: Settings, repository: Repository, manifest: Manifest, scratch: Path | None) -> Restored:
-    from prefixdb.archive.repository import StoredBackup
     from prefixdb.backup.restore import verify_open
+    from prefixdb.repository.repository import StoredBackup
 
     with offline_advice(), bytes_meter(settings, "Restoring") as shown:
         return verify_open(
@@ -130,7 +130,7 @@ def prune(repository: str, keep: int, dry_run: bool) -> None:
     needed.
     """
     settings = load_settings()
-    from prefixdb.archive import upkeep
+    from prefixdb.repository import upkeep
 
     opened = open_repository(repository)
     with opened.lock(exclusive=not dry_run) as lease:

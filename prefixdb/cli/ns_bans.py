@@ -22,7 +22,7 @@ def bans() -> None:
     settings = load_settings()
     rows: list[list[str]] = []
     lines = Lines()
-    from prefixdb.archive.bans import encode_ban
+    from prefixdb.repository.bans import encode_ban
 
     with connected(settings, At.HOME) as db:
         for ban in db.guardian.backups.bans():

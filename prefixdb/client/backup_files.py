@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prefixdb.archive.bans import BannedIssue
-from prefixdb.archive.manifest import BackupFile, Manifest, check_manifest, new_backup_id
-from prefixdb.archive.repository import Repository
 from prefixdb.errors import PrefixdbError, Reason, bad_field, error
 from prefixdb.limits import BACKUP_FILES_MAX, KIB
+from prefixdb.repository.bans import BannedIssue
+from prefixdb.repository.manifest import BackupFile, Manifest, check_manifest, new_backup_id
+from prefixdb.repository.repository import Repository
 from prefixdb.v1 import transfer_pb2
 
 RATE_MIN = 64 * KIB

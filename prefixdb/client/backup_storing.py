@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from prefixdb.archive.manifest import BackupFile
-from prefixdb.archive.objects import ObjectWriter
-from prefixdb.archive.places import Lease
-from prefixdb.archive.repository import Repository
 from prefixdb.client.backup_files import broken
+from prefixdb.repository.manifest import BackupFile
+from prefixdb.repository.objects import ObjectWriter
+from prefixdb.repository.places import Lease
+from prefixdb.repository.repository import Repository
 
 PIECES_AHEAD = 8
 """Pieces that may wait to be written, half a MiB each. Whoever sends waits then."""

@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefixdb.archive.bans import BannedIssue
 from prefixdb.backup.bans import banned_issues
 from prefixdb.backup.snapshot import Facts, ListedFile, StoreBackup
 from prefixdb.backup.sums import OnProgress, Sums
@@ -28,6 +27,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
 from prefixdb.errors import Reason, bad_field, error
 from prefixdb.limits import BACKUP_CHUNK_BYTES, TRANSFER_MS_MAX, TRANSFER_PATIENCE_MS_MAX
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.service.administration import Act, Administration
 from prefixdb.service.calls import Call, Wire, parse
 from prefixdb.service.messages import timestamp

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from prefixdb.archive.bans import BannedIssue
-from prefixdb.archive.manifest import new_backup_id
 from prefixdb.backup import snapshot as module
 from prefixdb.backup.bans import read_bans
 from prefixdb.backup.identity import identity
@@ -25,6 +23,8 @@ from prefixdb.catalog.entities import Guardian, NamespaceState, ReclaimPhase
 from prefixdb.catalog.schema import Tag
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import data_key, system_span
+from prefixdb.repository.bans import BannedIssue
+from prefixdb.repository.manifest import new_backup_id
 from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import key_value_pb2 as kv
 from tests.support.backups import Backup, list_bans, take_backup

@@ -24,11 +24,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from prefixdb.archive.manifest import BackupFile
 from prefixdb.backup import filling
 from prefixdb.backup import restore as module
 from prefixdb.backup.restore import restore, verify_open
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.manifest import BackupFile
 from prefixdb.v1 import key_value_pb2 as kv
 from tests.support.backups import Backup, files_of, take_backup
 from tests.support.server import running

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from prefixdb.archive.repository import Repository
-from prefixdb.archive.upkeep import check_files
 from prefixdb.limits import KIB
+from prefixdb.repository.repository import Repository
+from prefixdb.repository.upkeep import check_files
 from prefixdb.testing import ServerProcess
 from tests.cli.conftest import Cli
 from tests.support.waiting import wait_for

@@ -14,8 +14,6 @@ import fsspec
 import pytest
 
 from prefixdb import connect_async
-from prefixdb.archive.repository import Repository
-from prefixdb.archive.upkeep import check_files
 from prefixdb.client.aio.backups import AsyncBackups
 from prefixdb.client.backup_files import BackupProgress
 from prefixdb.client.models import GuardianRole
@@ -27,6 +25,8 @@ from prefixdb.errors import (
     UnavailableError,
 )
 from prefixdb.limits import KIB
+from prefixdb.repository.repository import Repository
+from prefixdb.repository.upkeep import check_files
 from prefixdb.testing import Namespace, ServerProcess
 from tests.client.harness import async_test
 from tests.support.repositories import tree

@@ -15,8 +15,6 @@ import fsspec
 import pytest
 
 from prefixdb import connect
-from prefixdb.archive.repository import Repository
-from prefixdb.archive.upkeep import check_files
 from prefixdb.client.backup_files import BackupProgress
 from prefixdb.client.models import GuardianRole
 from prefixdb.client.sync.backups import Backups
@@ -28,6 +26,8 @@ from prefixdb.errors import (
     UnavailableError,
 )
 from prefixdb.limits import KIB
+from prefixdb.repository.repository import Repository
+from prefixdb.repository.upkeep import check_files
 from prefixdb.testing import Namespace, ServerProcess
 from tests.client.harness import sync_test
 from tests.support.repositories import tree

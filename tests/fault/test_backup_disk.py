@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from prefixdb import connect
-from prefixdb.archive.repository import Repository
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.repository import Repository
 from tests.support.store_host import DURABLE
 from tools.crash.shim import Call, Shim
 from tools.lab.process import ServerProcess

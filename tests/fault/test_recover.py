@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import rocksdict
 
-from prefixdb.archive.bans import BannedIssue
 from prefixdb.backup import recover as recovering
 from prefixdb.backup.recover import VERSIONS_SKIPPED, recover
 from prefixdb.backup.recover_report import LossReport
@@ -32,6 +31,7 @@ from prefixdb.errors import (
     Reason,
 )
 from prefixdb.keycodec import FAMILY_DATA, data_key, family_span, namespace_span, split_data_key
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.store.base import Commit, Delete, Put, Store
 from prefixdb.v1 import key_value_pb2
 from tests.support.clocks import HeldClock

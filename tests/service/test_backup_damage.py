@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from prefixdb import connect_async
-from prefixdb.archive.repository import Repository
-from prefixdb.archive.upkeep import check_files
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.repository import Repository
+from prefixdb.repository.upkeep import check_files
 from prefixdb.service import backups
 from prefixdb.store.checks import check_manifest, check_table
 from prefixdb.v1 import key_value_pb2 as kv

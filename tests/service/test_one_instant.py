@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from prefixdb import connect_async
-from prefixdb.archive.repository import Repository, StoredBackup
 from prefixdb.backup.restore import restore
 from prefixdb.catalog.entities import NamespaceRecord, NamespaceState
+from prefixdb.repository.repository import Repository, StoredBackup
 from prefixdb.store import open_store
 from prefixdb.v1 import key_value_pb2, transfer_pb2_grpc
 from prefixdb.v1 import transfer_pb2 as pb

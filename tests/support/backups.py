@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import grpc
 
-from prefixdb.archive.bans import BannedIssue
-from prefixdb.archive.manifest import BackupFile, Manifest, new_backup_id
+from prefixdb.repository.bans import BannedIssue
+from prefixdb.repository.manifest import BackupFile, Manifest, new_backup_id
 from prefixdb.v1 import transfer_pb2 as pb
 from prefixdb.v1 import transfer_pb2_grpc
 from tests.support.server import Caller, translated

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from prefixdb.archive.manifest import BackupFile, Manifest, new_backup_id
-from prefixdb.archive.repository import Repository
+from prefixdb.repository.manifest import BackupFile, Manifest, new_backup_id
+from prefixdb.repository.repository import Repository
 
 NOON_MS = 1_700_000_000_000
 """When the first backup of a test was taken."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from prefixdb.archive.manifest import BackupFile
-from prefixdb.archive.repository import Repository
 from prefixdb.client.backup_files import RATE_MIN, Listing, Pace, check_family, check_room
 from prefixdb.client.backup_storing import Storing
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.manifest import BackupFile
+from prefixdb.repository.repository import Repository
 from prefixdb.v1 import transfer_pb2 as pb
 from tests.support.repositories import CONTENT, NOON_MS, digest, files_of, manifest_of, put_backup, put_objects
 

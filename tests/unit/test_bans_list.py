@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefixdb.archive import bans as module
-from prefixdb.archive.bans import BannedIssue, decode_bans, encode_ban, encode_bans, merged
 from prefixdb.backup.bans import read_bans
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository import bans as module
+from prefixdb.repository.bans import BannedIssue, decode_bans, encode_ban, encode_bans, merged
 
 BAN = BannedIssue(7, 500, "acme", 1_700_000_000_000, "alice", "asked for", 1_700_000_060_000, True)
 LINE = (

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from prefixdb.archive.bans import BannedIssue
 from prefixdb.backup.recover_catalog import Judge, Judgement
 from prefixdb.catalog import load, schema
 from prefixdb.catalog.entities import Ban, NamespaceRecord, NamespaceState, ReclaimPhase, ReclaimReport
@@ -18,6 +17,7 @@ from prefixdb.catalog.namespaces import Registry
 from prefixdb.errors import FailedPreconditionError
 from prefixdb.keycodec import RowKey
 from prefixdb.records import decode_value, encode_value
+from prefixdb.repository.bans import BannedIssue
 from prefixdb.store.base import Commit, Put
 from tests.support.clocks import HeldClock
 from tests.support.memory_store import MemoryStore

@@ -16,13 +16,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from prefixdb.archive import remote
-from prefixdb.archive.bans import BannedIssue, encode_bans
-from prefixdb.archive.manifest import BackupFile
-from prefixdb.archive.places import place_of
-from prefixdb.archive.repository import MARK, Repository, StoredBackup
-from prefixdb.archive.upkeep import check_files, check_names, plan_prune, prune
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository import remote
+from prefixdb.repository.bans import BannedIssue, encode_bans
+from prefixdb.repository.manifest import BackupFile
+from prefixdb.repository.places import place_of
+from prefixdb.repository.repository import MARK, Repository, StoredBackup
+from prefixdb.repository.upkeep import check_files, check_names, plan_prune, prune
 from tests.support.repositories import CONTENT, NOON_MS, digest, files_of, manifest_of, put_backup, put_objects, tree
 
 PLACES = ("path", "file", "local", "memory")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from prefixdb.archive.manifest import Manifest
-from prefixdb.archive.repository import Repository, StoredBackup
-from prefixdb.archive.upkeep import check_files, check_names
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.manifest import Manifest
+from prefixdb.repository.repository import Repository, StoredBackup
+from prefixdb.repository.upkeep import check_files, check_names
 from tests.support.repositories import CONTENT, digest, object_file, put_backup
 
 ROWS = CONTENT["db/000009.sst"]

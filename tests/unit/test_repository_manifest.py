@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from prefixdb.archive.manifest import BackupFile, Manifest, decode_manifest, encode_manifest, new_backup_id
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.manifest import BackupFile, Manifest, decode_manifest, encode_manifest, new_backup_id
 from tests.support.repositories import CONTENT, NOON_MS, manifest_of
 
 EMPTY = hashlib.sha256(b"").hexdigest()

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixdb import connect
-from prefixdb.archive.repository import Repository
-from prefixdb.archive.upkeep import check_files
 from prefixdb.client.sync import Database
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.repository.repository import Repository
+from prefixdb.repository.upkeep import check_files
 
 Rows = dict[tuple[int, bytes], bytes]
 DATABASES = (0, 3)

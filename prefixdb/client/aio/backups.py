@@ -5,10 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from prefixdb.archive.bans import BannedIssue
-from prefixdb.archive.manifest import Manifest
-from prefixdb.archive.places import Lease
-from prefixdb.archive.repository import Repository
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
 from prefixdb.client.aio.connection import AsyncConnection, AsyncExchange
@@ -27,6 +23,10 @@ from prefixdb.client.backup_storing import Storing
 from prefixdb.client.methods import backoff_s
 from prefixdb.errors import FailedPreconditionError, Reason, UnauthenticatedError, UnavailableError
 from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
+from prefixdb.repository.bans import BannedIssue
+from prefixdb.repository.manifest import Manifest
+from prefixdb.repository.places import Lease
+from prefixdb.repository.repository import Repository
 from prefixdb.v1 import transfer_pb2
 
 SILENCE_S_MAX = 2 * TRANSFER_PATIENCE_MS_MAX / 1000

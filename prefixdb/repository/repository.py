@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from prefixdb.archive.bans import BANS_BYTES_MAX, BANS_NAME, BannedIssue, decode_bans, merged
-from prefixdb.archive.manifest import (
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import KIB
+from prefixdb.repository.bans import BANS_BYTES_MAX, BANS_NAME, BannedIssue, decode_bans, merged
+from prefixdb.repository.manifest import (
     BACKUP_ID,
     MANIFEST_BYTES_MAX,
     BackupFile,
@@ -33,10 +35,8 @@ from prefixdb.archive.manifest import (
     encode_manifest,
     invalid,
 )
-from prefixdb.archive.objects import READ_BYTES, CheckedReader, ObjectWriter
-from prefixdb.archive.places import Lease, Place, place_of
-from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.limits import KIB
+from prefixdb.repository.objects import READ_BYTES, CheckedReader, ObjectWriter
+from prefixdb.repository.places import Lease, Place, place_of
 
 MARK_NAME = "prefixdb-repository.json"
 MARK = b'{"format": 1, "kind": "prefixdb backups"}\n'

@@ -26,11 +26,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 from urllib.parse import urlsplit
 
-from prefixdb.archive.manifest import invalid
-from prefixdb.archive.places import Lease, Writer, occupied
 from prefixdb.clock import SystemClock
 from prefixdb.errors import PrefixdbError, bad_field
 from prefixdb.limits import KIB
+from prefixdb.repository.manifest import invalid
+from prefixdb.repository.places import Lease, Writer, occupied
 
 LOCKS = "locks"
 STALE_S = 1800

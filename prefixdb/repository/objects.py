@@ -6,10 +6,10 @@ import hashlib
 import io
 from typing import BinaryIO
 
-from prefixdb.archive.manifest import BackupFile, invalid
-from prefixdb.archive.places import Writer
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import KIB
+from prefixdb.repository.manifest import BackupFile, invalid
+from prefixdb.repository.places import Writer
 
 READ_BYTES = 512 * KIB
 """Bytes of an object that are read at a time."""

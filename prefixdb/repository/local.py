@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from prefixdb.archive.manifest import invalid
-from prefixdb.archive.places import Lease, Writer, occupied
 from prefixdb.errors import Reason, error
+from prefixdb.repository.manifest import invalid
+from prefixdb.repository.places import Lease, Writer, occupied
 
 LOCK_NAME = "LOCK"
 TEMPORARY = "tmp"

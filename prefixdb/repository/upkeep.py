@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prefixdb.archive.manifest import BACKUP_ID, BackupFile, Manifest
-from prefixdb.archive.objects import READ_BYTES
-from prefixdb.archive.places import Lease
-from prefixdb.archive.repository import BACKUPS, Entry, Repository, distinct, object_path
 from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.repository.manifest import BACKUP_ID, BackupFile, Manifest
+from prefixdb.repository.objects import READ_BYTES
+from prefixdb.repository.places import Lease
+from prefixdb.repository.repository import BACKUPS, Entry, Repository, distinct, object_path
 
 OnProgress = Callable[[int, int], None]
 """Called with bytes or things done and all of them."""

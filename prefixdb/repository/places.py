@@ -120,7 +120,7 @@ def place_of(where: str | Path) -> Place:
     Raises:
         InvalidArgumentError: BAD_FIELD; it is no path and no URL that can be used here.
     """
-    from prefixdb.archive.local import LocalPlace
+    from prefixdb.repository.local import LocalPlace
 
     text = str(where)
     if not text or "\0" in text:
@@ -134,7 +134,7 @@ def place_of(where: str | Path) -> Place:
         return LocalPlace(Path(unquote(parts.path)))
     if "::" in text:
         raise bad_field("repository", "must be one file system; chains of URLs ('::') are not taken.")
-    from prefixdb.archive.remote import RemotePlace
+    from prefixdb.repository.remote import RemotePlace
 
     return RemotePlace(text)
 
