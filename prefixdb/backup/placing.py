@@ -10,6 +10,7 @@ it is looked whether to go on. Blocks; run it in a thread.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -48,6 +49,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._since = time.monotonic()
+        self._turn = threading.Event()
 
     def due(self) -> float:
         """Return how long to pause now: ``TURN_S`` when it is time to, else 0.0."""
@@ -61,7 +63,7 @@ class Turns:
         """Pause when it is time to."""
         pause_s = self.due()
         if pause_s:
-            time.sleep(pause_s)
+            self._turn.wait(pause_s)
 
 
 class Frame:

@@ -74,10 +74,12 @@ class NativeRowsScanner:
     """``prefixdb.archive.scanned.RowsScanner`` of the extension; it needs no store."""
 
     def scan(self, content: bytes) -> RowsFacts | None:
+        """Return the facts of a frame's rows, None for what only the slower way can judge."""
         found = module.scan_rows(content)
         return None if found is None else RowsFacts._make(found)
 
     def versions(self, content: bytes) -> array[int] | None:
+        """Return the versions of a frame's rows in order, None as for ``scan``."""
         found = module.row_versions(content)
         return None if found is None else array("Q", found)
 
