@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("namespace", type=NAMESPACE)
 @click.option("--out", type=click.Path(), required=True, metavar="FILE", help="Where to; '-' is standard output.")
 @click.option("--rows-only", is_flag=True, help="Leave members, with their password hashes, and groups out.")
-@click.option("--codec", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True)
+@click.option("--codec", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True, help="Of the archive.")
 def namespace_(namespace: int | str, out: str, rows_only: bool, codec: str) -> None:
     """Write NAMESPACE at one instant into FILE: rows, members and groups.
 

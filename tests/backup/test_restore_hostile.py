@@ -365,7 +365,7 @@ def test_only_its_owner_can_read_what_was_restored(backup: Backup, tmp_path: Pat
     finally:
         os.umask(before)
     assert (tmp_path / "data").stat().st_mode & 0o777 == (tmp_path / "data/db").stat().st_mode & 0o777 == 0o700
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["db", "store-state.json"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["db", "store-id", "store-state.json"]
 
 
 # --- full disks and killed processes --------------------------------------------------------------------------------

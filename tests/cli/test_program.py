@@ -20,7 +20,8 @@ serve login logout whoami ping status doctor get put del scan count mget compact
 profile:list,use,set,remove completion config:init,check,show
 ns:create,list,show,update,suspend,resume,ban,unban,report token:issue,list,revoke,inspect
 user:create,list,show,set,passwd,delete group:create,list,show,set,delete grant:add,deny,revoke,list
-key:list,rotate,remove audit:show,verify recover-guardian
+key:list,rotate,remove audit:show,verify recover-guardian recover
+ns:bans,clone export import load backup:create,list,verify,restore,prune,namespace,restore-namespace
 """
 
 

@@ -25,7 +25,7 @@ from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import MIB
 from prefixdb.server import http, logs
 from prefixdb.server.app import SERVICES
-from prefixdb.service import transfers
+from prefixdb.service import arrivals
 from prefixdb.v1 import auth_pb2
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.service.test_transport_limits import (
@@ -173,8 +173,8 @@ def test_of_a_librarys_message_only_what_its_programmer_wrote_is_logged() -> Non
 def test_public_calls_whose_message_does_not_come_push_each_other_out_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "PUBLIC_ARRIVALS_MAX", 8)
-    monkeypatch.setattr(transfers, "PUBLIC_ARRIVAL_MS_MAX", 60_000)
+    monkeypatch.setattr(arrivals, "PUBLIC_ARRIVALS_MAX", 8)
+    monkeypatch.setattr(arrivals, "PUBLIC_ARRIVAL_MS_MAX", 60_000)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
@@ -195,7 +195,7 @@ def test_public_calls_whose_message_does_not_come_push_each_other_out_and_nobody
 
 
 def test_a_reflection_stream_that_says_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "PUBLIC_ARRIVAL_MS_MAX", 300)
+    monkeypatch.setattr(arrivals, "PUBLIC_ARRIVAL_MS_MAX", 300)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:

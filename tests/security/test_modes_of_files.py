@@ -36,11 +36,17 @@ def no_umask() -> Iterator[None]:
 
 def open_to_others(root: Path) -> list[str]:
     """Return what somebody else may do something with."""
-    return [
-        f"{path.relative_to(root.parent)} {stat.S_IMODE(path.lstat().st_mode):o}"
-        for path in [root, *root.rglob("*")]
-        if not path.is_symlink() and stat.S_IMODE(path.lstat().st_mode) & 0o077
-    ]
+    found = []
+    # ``os.walk`` passes over directories that vanish; ``rglob`` does not.
+    inside = (Path(at) / name for at, folders, files in os.walk(root) for name in (*folders, *files))
+    for path in (root, *inside):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # The engine and the end of a snapshot remove files while we look.
+            continue
+        if not stat.S_ISLNK(mode) and mode & 0o077:
+            found.append(f"{path.relative_to(root.parent)} {stat.S_IMODE(mode):o}")
+    return found
 
 
 def command(tmp_path: Path, *arguments: str | Path) -> list[str]:

@@ -24,7 +24,13 @@ from prefixdb.v1 import auth_pb2, maintenance_pb2, namespaces_pb2
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.server import Caller, RunningServer, error_of, reference, running
 
-OPEN_TO_ALL = {Capability.ANY_TOKEN, Capability.NAMESPACES_LIST, Capability.ROWS_READ, Capability.ROWS}
+OPEN_TO_ALL = {
+    Capability.ANY_TOKEN,
+    Capability.NAMESPACES_LIST,
+    Capability.ROWS_READ,
+    Capability.ROWS,
+    Capability.EXPORT,
+}
 WITHOUT_TOKEN = {Capability.PUBLIC, Capability.CREDENTIALS}
 
 

@@ -178,7 +178,7 @@ def test_fields_are_checked_and_named(tmp_path: Path) -> None:
             await database
         assert caught.value.reason is Reason.BAD_FIELD
         await refused(ask(gina, "CreateGroup", name="readers"), Reason.GROUP_EXISTS)
-        for privileges in ([0], [4], [1, 1]):
+        for privileges in ([0], [5], [1, 1]):
             create = ask(boss, "CreateMember", name="a", privileges=privileges)
             await refused(create, Reason.BAD_FIELD, "privileges")
         main = ask(boss, "CreateMember", name="a", main_namespace=reference("nowhere"))

@@ -19,7 +19,7 @@ import pytest
 from prefixdb import limits
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.limits import MIB
-from prefixdb.service import transfers
+from prefixdb.service import arrivals
 from prefixdb.v1 import auth_pb2, key_value_pb2, members_pb2
 from tests.support.server import running, subprocess_server
 
@@ -90,7 +90,7 @@ def test_an_administrative_message_has_a_limit_of_its_own(tmp_path: Path) -> Non
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             boss = server.guardian
-            for size, reason in ((transfers.ADMINISTRATIVE_BYTES_MAX, Reason.REQUEST_TOO_LARGE), (10, None)):
+            for size, reason in ((arrivals.ADMINISTRATIVE_BYTES_MAX, Reason.REQUEST_TOO_LARGE), (10, None)):
                 request = members_pb2.CreateGroupRequest(name="team")
                 request.MergeFromString(b"\xfa\x07" + _varint(size) + b"x" * size)  # A field that nobody knows.
                 try:

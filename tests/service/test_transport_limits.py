@@ -17,7 +17,7 @@ import pytest
 
 from prefixdb import limits
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.service import transfers
+from prefixdb.service import arrivals
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.server import Caller, RunningServer, error_of, eventually, running
 
@@ -77,7 +77,7 @@ METHODS = ["Get", "Put", "Scan", "Count"]
 def test_a_call_whose_message_does_not_come_is_ended(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "REQUEST_ARRIVAL_MS_MAX", 300)
+    monkeypatch.setattr(arrivals, "REQUEST_ARRIVAL_MS_MAX", 300)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
@@ -120,7 +120,7 @@ def _has_ended(connection: socket.socket, stream: int) -> bool:
 def test_a_public_call_whose_message_does_not_come_is_ended_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "PUBLIC_ARRIVAL_MS_MAX", 300)
+    monkeypatch.setattr(arrivals, "PUBLIC_ARRIVAL_MS_MAX", 300)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
@@ -179,7 +179,7 @@ def test_a_flood_of_resets_leaves_others_served_and_no_call_behind(tmp_path: Pat
 def test_answers_that_nobody_reads_are_bounded_for_each_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "UNREAD_BYTES_PER_NAMESPACE_MAX", 3 * limits.MIB)
+    monkeypatch.setattr(arrivals, "UNREAD_BYTES_PER_NAMESPACE_MAX", 3 * limits.MIB)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:

@@ -31,7 +31,8 @@ GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden"
 MADE_BY = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 KINDS = [kind for kind in STORES if kind not in VOLATILE]
 SUSPENDED, GRACED, DUE = 100, 101, 102
-EVERYTHING = Span(RowKey(b""), RowKey(b"\xff" * 8))
+EVERYTHING = Span(RowKey(bytes(8)), RowKey(b"\xff" * 8))
+"""All namespaces. The store's own row in front of them is written anew when the store needs a number."""
 
 
 def digest(directory: Path) -> dict[str, str]:
@@ -57,9 +58,10 @@ def copy(golden: Path, tmp_path: Path) -> Path:
 
 def expected_rows(golden: Path) -> list[Row]:
     facts: dict[str, Any] = json.loads((golden / "expected.json").read_text(encoding="utf-8"))
-    return [
+    rows = [
         Row(RowKey(base64.b64decode(key)), base64.b64decode(payload), *rest) for key, payload, *rest in facts["rows"]
     ]
+    return [row for row in rows if row.key in EVERYTHING]
 
 
 def clock_of(golden: Path) -> HeldClock:
