@@ -72,7 +72,18 @@ class Reply:
 
 
 async def ask(channel: grpc.aio.Channel, name: str, request: Any, token: str | None) -> Reply:
-    """Make one call of "Service/Method" and read what comes back to its end."""
+    """Make one call of "Service/Method" and read what comes back to its end.
+
+    A client that is still writing when its call is refused may not hear why: grpcio then invents an INTERNAL, without
+    our details. Such a call is made again; it had been refused, so nothing happens twice.
+    """
+    while True:
+        reply = await _ask_once(channel, name, request, token)
+        if reply.told[:1] != ("INTERNAL",) or reply.told[2]:
+            return reply
+
+
+async def _ask_once(channel: grpc.aio.Channel, name: str, request: Any, token: str | None) -> Reply:
     method = METHODS[name]
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     decode = message_factory.GetMessageClass(method.output_type).FromString

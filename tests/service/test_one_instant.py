@@ -189,6 +189,8 @@ def test_rows_that_end_while_they_are_exported_are_judged_at_the_exports_instant
 
             def watched(*args: Any, **named: Any) -> Any:
                 cursor = open_cursor(*args, **named)
+                if not named.get("one_instant"):  # The sweep of expired rows walks, too, when it likes.
+                    return cursor
                 for name in ("fetch", "pack"):  # The second is the native cursor's.
                     if hasattr(cursor, name):
                         setattr(cursor, name, ending(getattr(cursor, name)))
