@@ -37,6 +37,7 @@ struct CursorOptions {
   std::string bound;  // Where the engine stops; equal to `end` but for the self-test.
   bool reverse = false;
   bool keys_only = false;
+  bool bulk = false;  // Blocks that are read for it are not kept in the cache: it reads all of a namespace, once.
 };
 
 // Rows of one fetch; their bytes lie in the block's arena.

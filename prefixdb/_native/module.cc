@@ -44,8 +44,8 @@ class Engine {
 
   py::object Get(py::handle key);
   py::list GetMany(const py::sequence& keys, uint64_t now_ms);
-  std::unique_ptr<PyCursor> OpenCursor(py::handle begin, py::handle end, bool reverse, bool keys_only,
-                                       py::handle bound);
+  std::unique_ptr<PyCursor> OpenCursor(py::handle begin, py::handle end, bool reverse, bool keys_only, py::handle bound,
+                                       bool bulk);
 
   py::list Commit(py::handle commits, uint64_t now_ms) {
     auto request = MakeRequest(commits, now_ms);
@@ -124,8 +124,8 @@ py::list Engine::GetMany(const py::sequence& keys, uint64_t now_ms) {
 }
 
 std::unique_ptr<PyCursor> Engine::OpenCursor(py::handle begin, py::handle end, bool reverse, bool keys_only,
-                                             py::handle bound) {
-  CursorOptions options{Text(begin), Text(end), Text(bound), reverse, keys_only};
+                                             py::handle bound, bool bulk) {
+  CursorOptions options{Text(begin), Text(end), Text(bound), reverse, keys_only, bulk};
   std::shared_ptr<Cursor> cursor;
   Run([&] { return store_->OpenCursor(std::move(options), &cursor); });
   return std::make_unique<PyCursor>(std::move(cursor));
@@ -326,7 +326,7 @@ void AddEngine(py::module_& module) {
   engine.attr("get") = py::reinterpret_steal<py::object>(get);
   engine.def("get_many", &Engine::GetMany);
   engine.def("open_cursor", &Engine::OpenCursor, py::arg("begin"), py::arg("end"), py::kw_only(), py::arg("reverse"),
-             py::arg("keys_only"), py::arg("bound"));
+             py::arg("keys_only"), py::arg("bound"), py::arg("bulk") = false);
   engine.def("commit", &Engine::Commit);
   engine.def("submit", &Engine::Submit);
   engine.def("completions_fd", &Engine::CompletionsFd);

@@ -110,7 +110,9 @@ class Engine:
     # Reads. ``get`` returns expired rows too; the caller looks at ``expires_at_ms``.
     def get(self, key: bytes) -> Row | None: ...
     def get_many(self, keys: Sequence[bytes], now_ms: int) -> list[Row | None]: ...
-    def open_cursor(self, begin: bytes, end: bytes, *, reverse: bool, keys_only: bool, bound: bytes) -> Cursor:
+    def open_cursor(
+        self, begin: bytes, end: bytes, *, reverse: bool, keys_only: bool, bound: bytes, bulk: bool = False
+    ) -> Cursor:
         """``bound`` is the engine's upper bound, ``end`` but for the self-test."""
 
     # Commits: one committer thread in the engine gathers whatever is waiting into one batch and one sync.

@@ -223,7 +223,15 @@ class NativeStore(StoreCore[NativeEngine]):
         with self._slot.use() as engine:
             clock = cursor_clock(self._clock, raw=raw, one_instant=one_instant)
             try:
-                handle = engine.open_cursor(span.begin, span.end, reverse=reverse, keys_only=keys_only, bound=span.end)
+                handle = engine.open_cursor(
+                    span.begin,
+                    span.end,
+                    reverse=reverse,
+                    keys_only=keys_only,
+                    bound=span.end,
+                    # Whole namespaces on their way out would push everybody's rows out of the cache.
+                    bulk=one_instant and not keys_only,
+                )
             except Exception as failure:
                 raise self._read_failed(failure) from failure
             cursor = NativeCursor(handle, clock, check=self._slot.check, translate=self._read_failed)
