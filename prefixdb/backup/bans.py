@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from prefixdb.catalog import schema
@@ -21,7 +17,7 @@ from prefixdb.repository.repository import MARK_NAME, Repository
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
 from prefixdb.store.copying import copy_plain
-from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, read_state
+from prefixdb.store.directory import ENGINE_NAME, STATE_NAME, held_still, read_state
 
 __all__ = ["BannedIssue", "banned_issues", "read_bans"]
 
@@ -71,7 +67,9 @@ def _read_repository(path: Path) -> list[BannedIssue]:
 
 
 def _read_directory(data_dir: Path) -> list[BannedIssue]:
-    with _stopped(data_dir), tempfile.TemporaryDirectory(prefix="prefixdb-bans-") as scratch:
+    message = f"A server is running on {data_dir}. Ask it with 'prefixdb ns bans --json', or stop it first."
+    running = error(Reason.DIRECTORY_LOCKED, message)
+    with held_still(data_dir, running), tempfile.TemporaryDirectory(prefix="prefixdb-bans-") as scratch:
         state = read_state(data_dir)
         if state is None or not state.complete:
             raise _neither(data_dir, f"has no finished {STATE_NAME}, so it is no data directory of a server")
@@ -84,25 +82,6 @@ def _read_directory(data_dir: Path) -> list[BannedIssue]:
             return banned_issues(Registry(store, clock), store)
         finally:
             store.close()
-
-
-@contextmanager
-def _stopped(data_dir: Path) -> Iterator[None]:
-    """Hold the directory's lock as a server would, without writing to it."""
-    try:
-        lock = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        yield  # A copy that nobody has opened yet.
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"A server is running on {data_dir}. Ask it with 'prefixdb ns bans --json', or stop it first."
-            raise error(Reason.DIRECTORY_LOCKED, message) from None
-        yield
-    finally:
-        os.close(lock)
 
 
 def _shadow(data_dir: Path, shadow: Path) -> Path:

@@ -8,7 +8,6 @@ may have been acknowledged, so that no version, and no incarnation of a namespac
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -22,16 +21,17 @@ from prefixdb.backup.recover_report import KEPT, NO_NAMESPACE, LossReport, Names
 from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, NamespaceState
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
+from prefixdb.disk import sync_directory, sync_tree
 from prefixdb.errors import DataLossError, Reason, bad_field, error
 from prefixdb.keycodec import FAMILY_DATA, FAMILY_SYSTEM, family_span, namespace_of
 from prefixdb.limits import MIB
 from prefixdb.records import decode_value, encode_value
 from prefixdb.repository.bans import BannedIssue
 from prefixdb.store import open_store
-from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, sync_directory
+from prefixdb.store.directory import ENGINE_NAME, LOCK_NAME, STATE_NAME, held_still
 from prefixdb.store.losses import Found
 from prefixdb.store.opening import CREATION_KEY
-from prefixdb.store.plain import is_open_elsewhere, sync_tree
+from prefixdb.store.plain import is_open_elsewhere
 from prefixdb.store.salvage import Salvage, readable_state
 from prefixdb.store.salvage_view import write_store
 
@@ -245,19 +245,8 @@ def _stopped(data_dir: Path) -> Iterator[None]:
     refusal = error(Reason.DIRECTORY_LOCKED, f"A server is running on {data_dir}; stop it first.")
     if is_open_elsewhere(data_dir / ENGINE_NAME / LOCK_NAME):
         raise refusal
-    try:
-        lock = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        yield  # A copy that nobody has opened yet.
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refusal from None
+    with held_still(data_dir, refusal):
         yield
-    finally:
-        os.close(lock)
 
 
 def _catalog_incomplete(salvage: Salvage) -> bool:

@@ -35,6 +35,7 @@ from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID, NamespaceState
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import SystemClock
+from prefixdb.disk import sync_directory, sync_tree
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import Span, namespace_span
 from prefixdb.limits import MIB, NAMESPACE_ID_MAX
@@ -42,7 +43,7 @@ from prefixdb.repository.bans import BannedIssue
 from prefixdb.repository.manifest import Manifest, invalid
 from prefixdb.store import open_store
 from prefixdb.store.base import Store
-from prefixdb.store.directory import LOCK_NAME, sync_directory
+from prefixdb.store.directory import LOCK_NAME
 
 _CACHE_BYTES = 16 * MIB
 _COUNTED_AT_ONCE = 10_000
@@ -102,7 +103,7 @@ def restore(
             restored = _make(source, work, bans, new_keys=new_keys, on_progress=on_progress)
             (work / LOCK_NAME).unlink(missing_ok=True)
             write_identity(work, source.manifest.store_id)
-            _sync_tree(work)
+            sync_tree(work)
             _publish(work, data_dir)
     except OSError as failure:
         raise disk_failure(data_dir, failure) from failure
@@ -256,18 +257,6 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
             continue
         finally:
             os.close(handle)
-
-
-def _sync_tree(directory: Path) -> None:
-    """Bring all of it to the disk; most of it is there."""
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            handle = os.open(Path(folder) / name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        sync_directory(Path(folder))
 
 
 def _publish(work: Path, data_dir: Path) -> None:

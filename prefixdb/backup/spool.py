@@ -15,6 +15,7 @@ from pathlib import Path
 
 from prefixdb.archive import ArchiveReader, Content, Footer, Header, RowsScanner, frames_of
 from prefixdb.backup.spool_room import SpoolShare
+from prefixdb.disk import sync_directory
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.faults import disk_full, is_no_space
 
@@ -152,15 +153,6 @@ def header_of(contents: Iterator[Content]) -> Header:
     if not isinstance(first, Header):
         raise error(Reason.ARCHIVE_INVALID, "The archive does not begin with a header.")
     return first
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_refusal(failure: OSError) -> PrefixdbError:

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from prefixdb.store.directory import sync_directory
+from prefixdb.disk import sync_directory
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -36,10 +36,10 @@ from prefixdb.catalog.compact import sign
 from prefixdb.catalog.files import write_secret
 from prefixdb.catalog.schema import Tag
 from prefixdb.clock import Clock
+from prefixdb.disk import sync_directory
 from prefixdb.errors import OutcomeUnknownError, Reason, error
 from prefixdb.records import encode_record
 from prefixdb.store.base import Absent, Commit, Delete, Mutation, Put, Store
-from prefixdb.store.directory import sync_directory
 
 ALGORITHM = "EdDSA"
 """JOSE's name of Ed25519 signatures, the only kind this keyring makes."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from prefixdb.client.credentials import check_token
 from prefixdb.client.logins import AccessToken, LoginTokens
-from prefixdb.client.profiles import sync_directory
+from prefixdb.disk import sync_directory
 from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, error
 from prefixdb.limits import TOKEN_BYTES_MAX
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from prefixdb.disk import sync_directory
 from prefixdb.errors import Reason, error
 
 _BUFFER_BYTES = 1 << 20
@@ -68,11 +69,7 @@ class PartialFile:
         self._scratch.replace(self.path)
         self._scratch = None
         self.file.close()
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after ``commit``."""

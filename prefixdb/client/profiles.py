@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from prefixdb.disk import sync_directory
 from prefixdb.errors import Reason, error
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -183,15 +184,6 @@ def write_private(path: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Bring a file's new name to the disk: syncing the file alone does not do that."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _profile(path: Path, name: str, table: Any) -> Profile:

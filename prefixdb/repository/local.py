@@ -16,9 +16,9 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
+from prefixdb.disk import sync_directory
 from prefixdb.errors import Reason, error
 from prefixdb.repository.manifest import invalid
 from prefixdb.repository.places import Lease, Writer, occupied
@@ -50,7 +50,7 @@ class LocalPlace:
         parent = self._root.absolute().parent
         try:
             self._root.mkdir(mode=0o700)
-            _sync_directory(parent)
+            sync_directory(parent)
         except FileExistsError:
             return
         except FileNotFoundError as failure:
@@ -249,7 +249,7 @@ class _LocalWriter:
         os.close(descriptor)
 
 
-class _LocalLease:
+class _LocalLease(Lease):
     """See ``places.Lease``; nobody can take it away."""
 
     def __init__(self, descriptor: int) -> None:
@@ -263,14 +263,6 @@ class _LocalLease:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
 
 def _with_parents(folder: str) -> Iterator[str]:
     """Yield a folder and everything above it up to the root, which is the empty path."""
@@ -278,11 +270,3 @@ def _with_parents(folder: str) -> Iterator[str]:
     while folder:
         folder = folder.rpartition("/")[0]
         yield folder
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

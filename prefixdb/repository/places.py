@@ -48,11 +48,13 @@ class Lease(Protocol):
     def release(self) -> None:
         """Give it up; harmless when that was done."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.release()
 
 
 class Place(Protocol):

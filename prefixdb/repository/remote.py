@@ -22,8 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from prefixdb.clock import SystemClock
@@ -244,7 +243,7 @@ class _RemoteWriter:
             self._place.remove(self._path)
 
 
-class _RemoteLease:
+class _RemoteLease(Lease):
     """See ``places.Lease``."""
 
     def __init__(self, place: RemotePlace, *, exclusive: bool) -> None:
@@ -280,14 +279,6 @@ class _RemoteLease:
         path, self._path = self._path, ""
         if path:
             self._place.remove(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
     def _write(self) -> None:
         content = {"host": _host(), "pid": os.getpid(), "renewed_at_ms": SystemClock().now_ms()}

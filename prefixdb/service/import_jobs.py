@@ -16,10 +16,11 @@ from pathlib import Path
 from prefixdb.backup.import_ledger import ImportParkedError, ImportStoppedError, live_record
 from prefixdb.backup.import_record import ImportRecord, decode_import
 from prefixdb.backup.importing import Importer
-from prefixdb.backup.spool import Spool, sync_directory
+from prefixdb.backup.spool import Spool
 from prefixdb.backup.spool_room import SpoolRoom, SpoolShare
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.clock import Clock
+from prefixdb.disk import sync_directory
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import IMPORT_KEPT_MS, IMPORTS_MAX, IMPORTS_PER_NAMESPACE_MAX
 from prefixdb.service.calls import internal_error

@@ -13,19 +13,21 @@ atomically (write, fsync, rename, fsync of the directory) and always describes s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from prefixdb.errors import Reason, error
+from prefixdb.disk import sync_directory
+from prefixdb.errors import PrefixdbError, Reason, error
 
 DIRECTORY_FORMAT = 1
 """Format of the data directory as a whole; raised when an older prefixdb could not read it."""
@@ -83,6 +85,28 @@ class DirectoryLock:
             # Closing is enough: an explicit unlock in a forked child would take the lock away from the parent.
             os.close(self._file)
             self._file = -1
+
+
+@contextlib.contextmanager
+def held_still(data_dir: Path, refusal: PrefixdbError) -> Iterator[None]:
+    """Keep servers from starting on a directory, as one would by running there, but without writing to it.
+
+    Raises:
+        PrefixdbError: ``refusal``, a server is running on it.
+    """
+    try:
+        lock = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield  # A copy that nobody has opened yet.
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        yield
+    finally:
+        os.close(lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +182,6 @@ def write_state(data_dir: Path, state: StoreState) -> None:
         os.fsync(file.fileno())
     temporary.replace(data_dir / STATE_NAME)
     sync_directory(data_dir)
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was created, renamed or removed in ``path`` survive a power cut."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def engine_files(engine_dir: Path) -> tuple[str, dict[str, int], dict[str, int]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, cast
 
 from prefixdb.clock import Clock
+from prefixdb.disk import sync_directory
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import RowKey, namespace_span
 from prefixdb.limits import NAMESPACE_ID_MAX
@@ -26,7 +27,6 @@ from prefixdb.store.directory import (
     engine_files,
     file_number,
     read_state,
-    sync_directory,
     write_state,
 )
 from prefixdb.store.engine import E, Engine, EngineCheck, EngineOpener, EngineOptions

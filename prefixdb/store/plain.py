@@ -32,9 +32,10 @@ from typing import Any, NoReturn
 
 import rocksdict
 
+from prefixdb.disk import sync_directory, sync_tree
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import KEY_BYTES_MAX, MIB, VALUE_BYTES_CEILING
-from prefixdb.store.directory import STATE_NAME, sync_directory
+from prefixdb.store.directory import STATE_NAME
 
 ROW_BYTES_MAX = 64 * MIB
 """Key and value of a row that is read; the longest row a server takes is far shorter."""
@@ -213,20 +214,6 @@ def write_database(path: Path, rows: Iterable[tuple[bytes, bytes]], options: Any
     shutil.rmtree(tables)
     sync_tree(path)
     return count
-
-
-def sync_tree(path: Path) -> None:
-    """Put a directory of files on the disk, with all that is in them."""
-    for entry in path.iterdir():
-        if entry.is_dir():
-            sync_tree(entry)
-            continue
-        handle = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    sync_directory(path)
 
 
 def _write_tables(directory: Path, rows: Iterable[tuple[bytes, bytes]], options: Any) -> tuple[int, list[str]]:
