@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 ARGS ?=
-CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h tests/native/*.cc tests/native/*.h)
+CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h prefixdb/_native/front/*.cc prefixdb/_native/front/*.h tests/native/*.cc tests/native/*.h)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,7 @@ type: env ## check types
 
 gen: env ## generate prefixdb/v1, the sync client and the generated pages of docs/
 	@$(BIN)/python tools/gen_proto.py
+	@$(BIN)/python tools/gen_front.py
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/python tools/gen_docs.py
 

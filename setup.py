@@ -24,8 +24,9 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = sorted(str(path) for path in Path("prefixdb/_native").glob("*.cc"))
-HEADERS = sorted(str(path) for path in Path("prefixdb/_native").glob("*.h"))
+NATIVE = Path("prefixdb/_native")
+SOURCES = sorted(str(path) for path in NATIVE.rglob("*.cc"))
+HEADERS = sorted(str(path) for path in NATIVE.rglob("*.h"))
 MODULE = "prefixdb/_native/module.cc"
 BUILDING_COMMANDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "install", "develop"}
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"]
@@ -47,6 +48,27 @@ PROBES = [
         "#include <rocksdb/options.h>\n#include <rocksdb/version.h>\n"
         "int main() { return rocksdb::Options().create_if_missing ? ROCKSDB_MAJOR : 0; }\n",
         ["-lrocksdb"],
+    ),
+    (
+        "nghttp2, 1.52 or later",
+        "libnghttp2-dev",
+        "#include <nghttp2/nghttp2.h>\n#if NGHTTP2_VERSION_NUM < 0x013400\n#error too old\n#endif\n"
+        "int main() { return nghttp2_version(0) == nullptr; }\n",
+        ["-lnghttp2"],
+    ),
+    (
+        "OpenSSL 3",
+        "libssl-dev",
+        "#include <openssl/ssl.h>\n#if OPENSSL_VERSION_MAJOR < 3\n#error too old\n#endif\n"
+        "int main() { return TLS_server_method() == nullptr; }\n",
+        ["-lssl", "-lcrypto"],
+    ),
+    ("zlib", "zlib1g-dev", "#include <zlib.h>\nint main() { return zlibVersion() == nullptr; }\n", ["-lz"]),
+    (
+        "protozero's headers",
+        "libprotozero-dev",
+        "#include <protozero/pbf_reader.hpp>\n#include <protozero/pbf_writer.hpp>\nint main() { return 0; }\n",
+        [],
     ),
 ]
 
@@ -111,7 +133,8 @@ def wanted_extensions() -> list[Extension]:
         raise SystemExit(f"PREFIXDB_NATIVE=require, but the native store cannot be built: {missing}")
     tell(
         f"built without the native store: {missing}. Everything works with the rocksdict store. For the native one: "
-        "apt-get install g++ librocksdb-dev python3-dev, then build again; PREFIXDB_NATIVE=off leaves it out quietly."
+        "apt-get install g++ python3-dev librocksdb-dev libnghttp2-dev libssl-dev libprotozero-dev zlib1g-dev, then build "
+        "again; PREFIXDB_NATIVE=off leaves it out quietly."
     )
     return []
 
@@ -126,8 +149,9 @@ def extension() -> Extension:
         SOURCES,
         depends=[*HEADERS, "setup.py"],
         language="c++",
+        include_dirs=[str(NATIVE)],
         extra_compile_args=[*flags, "-MMD", "-MP"],
-        libraries=["rocksdb"],
+        libraries=["rocksdb", "nghttp2", "ssl", "crypto", "z"],
     )
 
 

@@ -56,7 +56,7 @@ packages_fingerprint() { cat pyproject.toml "$pins" tools/setup_env.sh | cksum; 
 native_fingerprint() {
     {
         echo "$native"
-        cat setup.py tools/setup_env.sh prefixdb/_native/*.cc prefixdb/_native/*.h
+        cat setup.py tools/setup_env.sh prefixdb/_native/*.cc prefixdb/_native/*.h prefixdb/_native/front/*
         "${CXX:-g++}" -dumpfullversion 2>/dev/null || echo "no compiler"
         cat /usr/include/rocksdb/version.h 2>/dev/null || echo "no rocksdb"
         ls prefixdb/_native/module.*.so 2>/dev/null || echo "not built"
@@ -86,12 +86,13 @@ install_packages() {
 has_libraries() {
     local include
     include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
-    printf '#include <%s>\n' rocksdb/version.h doctest/doctest.h Python.h |
+    printf '#include <%s>\n' rocksdb/version.h nghttp2/nghttp2.h openssl/ssl.h zlib.h protozero/pbf_reader.hpp \
+        doctest/doctest.h Python.h |
         "${CXX:-g++}" -std=c++20 -isystem "$include" -x c++ -fsyntax-only - 2>/dev/null
 }
 
 install_libraries() {
-    local wanted=(g++ librocksdb-dev doctest-dev)
+    local wanted=(g++ librocksdb-dev libnghttp2-dev libssl-dev libprotozero-dev zlib1g-dev doctest-dev)
     # Debian's own Python has its headers in a package; others bring them.
     if [ "$(.venv/bin/python -c 'import sys; print(sys.base_prefix)')" = /usr ]; then
         wanted+=("python$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-dev")

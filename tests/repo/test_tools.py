@@ -21,6 +21,7 @@ CHECKS = {
     "the protos pass buf lint": [BIN / "buf", "lint", "proto"],
     "imports go one way": [BIN / "lint-imports"],
     "prefixdb/v1 is what the protos generate": [sys.executable, "tools/gen_proto.py", "--check"],
+    "the front's facts are those of errors and limits": [sys.executable, "tools/gen_front.py", "--check"],
     "the sync client is what the async one generates": [sys.executable, "tools/async_to_sync.py", "--check"],
     "the generated pages of docs are current": [sys.executable, "tools/gen_docs.py", "--check"],
 }

@@ -1,0 +1,44 @@
+// Bytes of large answers that clients have not taken yet, by namespace: the twin of Replies in
+// prefixdb/service/arrivals.py.
+//
+// An answer up to 64 KiB is not counted. Beyond the limits a namespace gets no further large answer (RATE_LIMITED).
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+
+namespace prefixdb::front {
+
+// Thread-safe.
+class Unread {
+ public:
+  Unread(uint64_t per_namespace_max, uint64_t all_max) : per_namespace_max_(per_namespace_max), all_max_(all_max) {}
+
+  [[nodiscard]] bool Hold(uint64_t namespace_id, uint64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    uint64_t& held = held_[namespace_id];
+    if (held + bytes > per_namespace_max_ || total_ + bytes > all_max_) {
+      if (held == 0) held_.erase(namespace_id);
+      return false;
+    }
+    held += bytes;
+    total_ += bytes;
+    return true;
+  }
+  void Release(uint64_t namespace_id, uint64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    total_ -= bytes;
+    const auto found = held_.find(namespace_id);
+    if ((found->second -= bytes) == 0) held_.erase(found);
+  }
+
+ private:
+  const uint64_t per_namespace_max_;
+  const uint64_t all_max_;
+  std::mutex mutex_;
+  std::unordered_map<uint64_t, uint64_t> held_;
+  uint64_t total_ = 0;
+};
+
+}  // namespace prefixdb::front
