@@ -6,7 +6,7 @@ keys. ``EngineError`` carries RocksDB's own status text, which ``prefixdb.store.
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Literal, final
 
 from prefixdb.store.base import Commit, CommitResult, Condition, Row
 
@@ -173,5 +173,107 @@ class Engine:
     def cancel_background(self) -> None: ...
     def close(self) -> None:
         """End cursors, answer waiting commits with EngineClosedError, wait for running calls, close. Idempotent."""
+    def abandon(self) -> None:
+        """In a forked child: never run a destructor."""
+
+# front/rules.h, for the vectors that pin both implementations, and for the comparison at the start of a server.
+def rules_permit(
+    rules: Sequence[tuple[int | None, bytes, bool, bool]], write: bool, database: int, start: bytes, end: bytes | None
+) -> bool:
+    """Whether rules (database or None for all, prefix, read, write) permit a key, or with ``end`` a whole range; an
+    empty ``end`` is the end of the database."""
+
+AdmitQuestion = tuple[Literal["admit"], int, int, str | None, str]
+"""Number, stamp, the token (None: the call brought no authorization entry at all; what is no UTF-8 in it becomes
+surrogates), and the PEM of the client's certificate, empty for none or when tokens are not tied to certificates."""
+TranslateQuestion = tuple[Literal["translate"], int, int, Literal["read", "write"], Exception]
+"""Number, stamp, what was done, and what the engine would have raised."""
+HaltQuestion = tuple[Literal["halt"], int, int, str]
+"""Number, stamp, the method that was about to send a row of another namespace. It is not answered."""
+
+@final
+class Front:
+    """front/front.h: the public port, answered in C++. Questions to Python are in front/upcalls.h, what sessions are
+    in front/sessions.h. Everything is thread-safe; no thread of the front ever takes the interpreter's lock."""
+
+    def __init__(
+        self,
+        *,
+        listen_fd: int,
+        upstream_path: str,
+        threads: int,
+        value_bytes_max: int,
+        tied: bool,
+        anonymous: bool,
+        connections_max: int,
+        clock_ms: int,
+    ) -> None:
+        """``listen_fd`` is bound and listening; the front's from now on. ``clock_ms``: no earlier time is ever taken for
+        the present. ``tied``: tokens are tied to certificates. ``anonymous``: calls without an entry are asked about."""
+
+    # Before the start, and later.
+    def set_store(self, engine: Engine | None) -> None: ...
+    def set_tls(self, chain: bytes, key: bytes, client_ca: bytes) -> None:
+        """PEM, for connections that come from now on; ValueError when OpenSSL does not take it."""
+    def hold_clock(self, now_ms: int) -> None:
+        """The time, until the next call: the machine's clock is not looked at any more."""
+    def punt_writes(self, punt: bool) -> None:
+        """While true every write is handed to Python."""
+    def start(self) -> None: ...
+
+    # Questions.
+    def questions_fd(self) -> int:
+        """An eventfd that becomes readable when questions wait."""
+    def questions(self) -> list[AdmitQuestion | TranslateQuestion | HaltQuestion]:
+        """Return what was asked and not returned before; resets the eventfd."""
+    def admitted(
+        self,
+        number: int,
+        stamp: int,
+        namespace_id: int,
+        rules: Sequence[tuple[int | None, bytes, bool, bool]],
+        *,
+        read_only: bool,
+        ends_at_ms: int,
+        guard_key: bytes,
+        guard_version: int,
+        guest: bool,
+    ) -> None:
+        """Let a token in. ``stamp`` is the question's; ``guest``: it depends on namespace 0 as well as on its own."""
+    def failed(
+        self,
+        number: int,
+        code: int,
+        reason: int,
+        name: str,
+        message: str,
+        metadata: Sequence[tuple[str, str]],
+        retry_after_ms: int | None,
+    ) -> None:
+        """Answer a question with a failure: a token that is not let in, or what the store's failure means."""
+
+    # What changes.
+    def changed(self, namespace_id: int | None) -> None:
+        """Something that sessions depend on has changed, of one namespace or of everyone; call it before the change is
+        answered. When it returns no row leaves under an old answer. Never on a thread that the front waits for."""
+
+    # What goes on.
+    def views(self, namespace_id: int) -> int:
+        """Open cursors over the namespace's rows, or calls that may be about to open one."""
+    def facts(self) -> dict[str, int]:
+        """``connections``, ``sessions``, ``streams``, ``forwarded``, ``punted``."""
+    def calls(self) -> dict[str, tuple[dict[int, int], list[int], int]]:
+        """By the method's path: calls by status code, calls by time (not cumulative; metrics.h has the bounds), and the
+        sum of the times in microseconds. Methods that were not called are left out."""
+    def running(self) -> int:
+        """Native calls that are open. Waits for each loop's pass."""
+
+    # The end.
+    def drain(self, code: int, reason: int, name: str, message: str, retry_after_ms: int | None) -> None:
+        """Refuse native calls from now on; tell every connection to go."""
+    def cut(self, code: int, reason: int, name: str, message: str, retry_after_ms: int | None) -> None:
+        """End what still runs."""
+    def stop(self) -> None:
+        """End every connection and thread; questions are not asked any more. Idempotent."""
     def abandon(self) -> None:
         """In a forked child: never run a destructor."""
