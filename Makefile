@@ -69,5 +69,5 @@ sanitize: env ## run the C++ tests under AddressSanitizer, UndefinedBehaviorSani
 	@$(MAKE) --no-print-directory -C tests/native check BUILD=tsan
 
 clean: ## remove what was built, the environment included
-	@rm -rf .venv build dist tests/native/build prefixdb/_native/module.*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv build dist tests/native/build tests/interop/node_modules prefixdb/_native/module.*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,8 +2,9 @@
 # Make the virtual environment in .venv, with everything that `make test` and `make demo` need.
 #
 # It installs what is missing and nothing else: Python's venv module from Debian when the interpreter came without it,
-# the pinned Python packages, then compiler and libraries of the native store, which it builds. Run again it does
-# nothing until pyproject.toml, the pins, the C++ sources or the toolchain change.
+# the pinned Python packages, then compiler and libraries of the native store and front, which it builds, then Node's
+# gRPC client, which one test uses. Run again it does nothing until pyproject.toml, the pins, the C++ sources or the
+# toolchain change.
 #
 # PREFIXDB_NATIVE: auto (default: without compiler and libraries go on and say so), require (fail then), off (leave out).
 set -euo pipefail
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.."
 pins=tools/constraints.txt
 packages_stamp=.venv/.ready
 native_stamp=.venv/.native
+node_stamp=.venv/.node
 native=${PREFIXDB_NATIVE:-auto}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -118,6 +120,19 @@ build_native() {
     native_fingerprint >"$native_stamp"
 }
 
+node_fingerprint() { { cat tests/interop/package.json; ls tests/interop/node_modules 2>/dev/null || true; } | cksum; }
+
+# A gRPC client of another language, for tests/interop alone; without it everything else works.
+install_node() {
+    command -v npm >/dev/null || apt_install nodejs npm || { say "Node could not be installed; its test is skipped"; return; }
+    say "installing Node's gRPC client for its test"
+    if ! (cd tests/interop && npm install --no-package-lock --no-audit --no-fund --silent >/dev/null); then
+        say "Node's packages could not be installed; its test is skipped"
+        return
+    fi
+    node_fingerprint >"$node_stamp"
+}
+
 stores() {
     .venv/bin/python - <<'PYTHON'
 import importlib.util
@@ -133,9 +148,11 @@ PYTHON
 
 current() { [ -f "$1" ] && [ "$(cat "$1")" = "$("$2")" ]; }
 
-if current "$packages_stamp" packages_fingerprint && current "$native_stamp" native_fingerprint; then
+if current "$packages_stamp" packages_fingerprint && current "$native_stamp" native_fingerprint &&
+    current "$node_stamp" node_fingerprint; then
     exit 0
 fi
 current "$packages_stamp" packages_fingerprint || install_packages
 current "$native_stamp" native_fingerprint || build_native
+current "$node_stamp" node_fingerprint || install_node
 say "ready; stores: $(stores)"
