@@ -188,6 +188,9 @@ AdmitQuestion = tuple[Literal["admit"], int, int, str | None, str]
 surrogates), and the PEM of the client's certificate, empty for none or when tokens are not tied to certificates."""
 TranslateQuestion = tuple[Literal["translate"], int, int, Literal["read", "write"], Exception]
 """Number, stamp, what was done, and what the engine would have raised."""
+ReadyQuestion = tuple[Literal["ready"], int, int, Literal["read", "write"], bool]
+"""Number, stamp, what is to be done, and whether it puts no rows: a stream that met a closed store, or whose writes are
+handed to Python at present, wants to go on. Answered with ``ready`` when it may, else with ``failed``."""
 HaltQuestion = tuple[Literal["halt"], int, int, str]
 """Number, stamp, the method that was about to send a row of another namespace. It is not answered."""
 
@@ -224,7 +227,7 @@ class Front:
     # Questions.
     def questions_fd(self) -> int:
         """An eventfd that becomes readable when questions wait."""
-    def questions(self) -> list[AdmitQuestion | TranslateQuestion | HaltQuestion]:
+    def questions(self) -> list[AdmitQuestion | TranslateQuestion | ReadyQuestion | HaltQuestion]:
         """Return what was asked and not returned before; resets the eventfd."""
     def admitted(
         self,
@@ -240,6 +243,8 @@ class Front:
         guest: bool,
     ) -> None:
         """Let a token in. ``stamp`` is the question's; ``guest``: it depends on namespace 0 as well as on its own."""
+    def ready(self, number: int) -> None:
+        """Answer a question of readiness: the store is there and takes what was asked about."""
     def failed(
         self,
         number: int,
