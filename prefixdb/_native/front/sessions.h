@@ -7,36 +7,51 @@
 //   stamp := the number of changes so far
 //   a session holds  <=>  nothing it depends on was changed at a stamp above its own, and its end has not come
 //
-// A session's stamp is read before Python begins to admit its token, so a change that happens meanwhile makes the
-// answer stale when it arrives, never wrong. Changed() returns only when every loop has ended the pass it was in (see
-// loop.h): no row leaves under the old answer after that.
+// Why no old answer is served after a change was answered:
+//
+//   1. The change is durable and visible to Python before Changed() counts it. A session's stamp is read before Python
+//      begins to look at the token (Upcalls::Take). So a session that does not know of the change has a stamp below
+//      the change's, and a session with that stamp or a later one knows of it. What happens in between makes an answer
+//      stale when it arrives, never wrong.
+//   2. Changed() moves the stamps of what changed, then waits until every loop has ended the pass it was in (loop.h).
+//      A pass that began before the move may have asked Holds() and been told yes; what it sends is with the kernel
+//      when it ends. A pass that begins later sees the move. So when Changed() has returned nothing leaves that was
+//      checked before it.
+//   3. Writes do not rest on this: each carries the guard of the namespace's row into the commit itself.
+//
+// What a session depends on: everyone's stamp, its namespace's, and with `home` that of namespace 0.
+//
+// Locks: Changed() is called from Python's threads, some of which hold locks of the catalog, none the interpreter's. It
+// waits for loops only, and a loop waits for nobody: it queues questions and goes on.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <vector>
 
-#include "commit.h"
 #include "front/rules.h"
 
 namespace prefixdb::front {
 
 // When a namespace was last changed. Lives as long as sessions that look at it.
 struct NamespaceStamp {
-  std::atomic<uint64_t> changed{0};
+  explicit NamespaceStamp(uint64_t stamp) : changed(stamp) {}
+  std::atomic<uint64_t> changed;
 };
 
+// Remembers the stamps of namespaces that sessions look at, and one for all others: the newest change among them. A
+// namespace that comes back starts with that one, so its first answer may be stale without need and is asked for again.
+//
 // Thread-safe.
 class Changes {
  public:
+  // `settle`: Loop::Settle of every loop.
   explicit Changes(std::function<void()> settle) : settle_(std::move(settle)) {}
 
   uint64_t now() const noexcept { return count_.load(std::memory_order_acquire); }
@@ -47,12 +62,18 @@ class Changes {
   std::shared_ptr<const NamespaceStamp> StampOf(uint64_t namespace_id);
   uint64_t everyone() const noexcept { return everyone_.load(std::memory_order_acquire); }
 
+  size_t remembered() const;  // Namespaces with a stamp of their own.
+
  private:
+  void Forget();
+
   std::function<void()> settle_;
   std::atomic<uint64_t> count_{0};
   std::atomic<uint64_t> everyone_{0};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<uint64_t, std::shared_ptr<NamespaceStamp>> stamps_;
+  uint64_t others_ = 0;         // The newest change of a namespace that is not in `stamps_`.
+  size_t forget_at_ = 1 << 10;  // Size of `stamps_` at which those nobody looks at any more are dropped.
 };
 
 // Immutable.
@@ -65,13 +86,15 @@ struct Session {
   uint64_t guard_version = 0;  // ... still has this version: the namespace is as it was.
   uint64_t stamp = 0;
   std::shared_ptr<const NamespaceStamp> own;
-  std::shared_ptr<const NamespaceStamp> home;  // Of namespace 0 for a guest, else null.
+  std::shared_ptr<const NamespaceStamp> home;  // Of namespace 0 for a guest and for what was minted, else null.
   const Changes* changes = nullptr;
 
-  bool Holds(uint64_t now_ms) const noexcept {
-    return now_ms < ends_at_ms && own->changed.load(std::memory_order_acquire) <= stamp &&
-           changes->everyone() <= stamp && (home == nullptr || home->changed.load(std::memory_order_acquire) <= stamp);
+  // Nothing it depends on has changed since it was asked for.
+  bool IsCurrent() const noexcept {
+    return own->changed.load(std::memory_order_acquire) <= stamp && changes->everyone() <= stamp &&
+           (home == nullptr || home->changed.load(std::memory_order_acquire) <= stamp);
   }
+  bool Holds(uint64_t now_ms) const noexcept { return now_ms < ends_at_ms && IsCurrent(); }
 };
 
 using SessionPtr = std::shared_ptr<const Session>;
@@ -83,6 +106,9 @@ TokenHash HashToken(std::string_view token);
 class SessionTable {
  public:
   SessionTable(size_t sessions_max, size_t rule_bytes_max);
+  ~SessionTable();
+  SessionTable(const SessionTable&) = delete;
+  SessionTable& operator=(const SessionTable&) = delete;
 
   SessionPtr Find(const TokenHash& hash);  // One that may not hold any more is returned, too.
   void Put(const TokenHash& hash, SessionPtr session);
@@ -91,7 +117,7 @@ class SessionTable {
 
  private:
   struct Parts;
-  std::shared_ptr<Parts> parts_;
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace prefixdb::front

@@ -1,0 +1,34 @@
+#include "front/services.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "front/facts.h"
+
+namespace prefixdb::front {
+namespace {
+
+// Tokens that wait for Python at once. Looking at one takes it some 100 us: beyond that nobody would wait so long.
+constexpr size_t kAdmissionsWaitingMax = 2048;
+
+// Threads for what may wait for the disk: a few even on a small machine, for they sleep more than they compute.
+int WorkerThreads() {
+  constexpr unsigned kFewest = 4;
+  constexpr unsigned kMost = 16;
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), kFewest, kMost));
+}
+
+}  // namespace
+
+Services::Services(Settings wanted, uint64_t clock_floor_ms, std::function<void()> settle)
+    : settings(std::move(wanted)),
+      clock(clock_floor_ms),
+      changes(std::move(settle)),
+      sessions(kSessionsCachedMax, kSessionRuleBytesMax),
+      upcalls(&changes, &sessions, kAdmissionsWaitingMax),
+      streams(kStreamsPerNamespaceMax, kStreamsMax),
+      unread(kUnreadBytesPerNamespaceMax, kUnreadBytesMax),
+      workers(WorkerThreads()) {}
+
+}  // namespace prefixdb::front
