@@ -183,16 +183,16 @@ def rules_permit(
     """Whether rules (database or None for all, prefix, read, write) permit a key, or with ``end`` a whole range; an
     empty ``end`` is the end of the database."""
 
-AdmitQuestion = tuple[Literal["admit"], int, int, str | None, str]
-"""Number, stamp, the token (None: the call brought no authorization entry at all; what is no UTF-8 in it becomes
+AdmitQuestion = tuple[Literal["admit"], int, str | None, str]
+"""Number, the token (None: the call brought no authorization entry at all; what is no UTF-8 in it becomes
 surrogates), and the PEM of the client's certificate, empty for none or when tokens are not tied to certificates."""
-TranslateQuestion = tuple[Literal["translate"], int, int, Literal["read", "write"], Exception]
-"""Number, stamp, what was done, and what the engine would have raised."""
-ReadyQuestion = tuple[Literal["ready"], int, int, Literal["read", "write"], bool]
-"""Number, stamp, what is to be done, and whether it puts no rows: a stream that met a closed store, or whose writes are
+TranslateQuestion = tuple[Literal["translate"], int, Literal["read", "write"], Exception]
+"""Number, what was done, and what the engine would have raised."""
+ReadyQuestion = tuple[Literal["ready"], int, Literal["read", "write"], bool]
+"""Number, what is to be done, and whether it puts no rows: a stream that met a closed store, or whose writes are
 handed to Python at present, wants to go on. Answered with ``ready`` when it may, else with ``failed``."""
-HaltQuestion = tuple[Literal["halt"], int, int, str]
-"""Number, stamp, the method that was about to send a row of another namespace. It is not answered."""
+HaltQuestion = tuple[Literal["halt"], int, str]
+"""Number, the method that was about to send a row of another namespace. It is not answered."""
 
 @final
 class Front:
@@ -211,8 +211,9 @@ class Front:
         connections_max: int,
         clock_ms: int,
     ) -> None:
-        """``listen_fd`` is bound and listening; the front's from now on. ``clock_ms``: no earlier time is ever taken for
-        the present. ``tied``: tokens are tied to certificates. ``anonymous``: calls without an entry are asked about."""
+        """``listen_fd`` is bound, listening and non-blocking; the front's from now on. ``clock_ms``: no earlier time is
+        ever taken for the present. ``tied``: tokens are tied to certificates. ``anonymous``: calls without an entry are
+        asked about."""
 
     # Before the start, and later.
     def set_store(self, engine: Engine | None) -> None: ...
@@ -228,11 +229,10 @@ class Front:
     def questions_fd(self) -> int:
         """An eventfd that becomes readable when questions wait."""
     def questions(self) -> list[AdmitQuestion | TranslateQuestion | ReadyQuestion | HaltQuestion]:
-        """Return what was asked and not returned before; resets the eventfd."""
+        """Return some of what was asked and not returned before; the eventfd stays readable while there is more."""
     def admitted(
         self,
         number: int,
-        stamp: int,
         namespace_id: int,
         rules: Sequence[tuple[int | None, bytes, bool, bool]],
         *,
@@ -240,9 +240,10 @@ class Front:
         ends_at_ms: int,
         guard_key: bytes,
         guard_version: int,
-        guest: bool,
+        home_counts: bool,
     ) -> None:
-        """Let a token in. ``stamp`` is the question's; ``guest``: it depends on namespace 0 as well as on its own."""
+        """Let a token in; ``front::Session``. ``home_counts``: it depends on namespace 0 as well as on its own. What has
+        changed since the question was taken makes the front ask again."""
     def ready(self, number: int) -> None:
         """Answer a question of readiness: the store is there and takes what was asked about."""
     def failed(
@@ -274,6 +275,8 @@ class Front:
         """Native calls that are open. Waits for each loop's pass."""
 
     # The end.
+    def halt(self) -> None:
+        """Isolation cannot be vouched for: when it returns no row leaves any more, and native calls are refused."""
     def drain(self, code: int, reason: int, name: str, message: str, retry_after_ms: int | None) -> None:
         """Refuse native calls from now on; tell every connection to go."""
     def cut(self, code: int, reason: int, name: str, message: str, retry_after_ms: int | None) -> None:
