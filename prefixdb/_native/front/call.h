@@ -40,7 +40,13 @@ class Call : public std::enable_shared_from_this<Call> {
 
   // Whether the session holds at this moment. Ask before rows are read, again before they are sent, and before a
   // commit is submitted; a unary call whose session does not hold is punted, a stream asks for Readmit.
-  bool SessionHolds() noexcept { return session()->Holds(services().clock.now_ms()) && !services().halted.load(); }
+  bool SessionHolds() noexcept {
+#ifdef PREFIXDB_BENCH_NO_SESSION_CHECK
+    return true;  // Never in a server that anybody uses: it measures what the check costs, and nothing revokes a token.
+#else
+    return session()->Holds(services().clock.now_ms()) && !services().halted.load();
+#endif
+  }
 
   // --- answers; each of Reply, End, Fail and Punt is the last, after which open() is false.
   // One message and OK.
@@ -60,12 +66,16 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void Readmit() = 0;
 
   // --- streams of messages from the client (Pipeline)
-  // OnMessage is called for one message at a time: the next one only after this.
+  // OnMessage is called for one message at a time: the next one only after this, perhaps before this returns. The bytes
+  // it was given stay until this is called, or the call is over.
   virtual void NextMessage() = 0;
 };
 
 // What answers a call that is not over when its message was looked at. Made by a method (methods.h), owned by the
-// transport, destroyed when the call ends: a destructor must let go of cursor and view.
+// transport, destroyed when the call ends and its bytes are gone, or at once when it is cut: a destructor must let go of
+// cursor and view, and of the stream's slot (streams.h), which the method has opened. Lives at least while the call is
+// open, and longer than any function of the call that it is inside of (destroy it by Loop::Defer); none of its functions
+// is called once the call is not open.
 class Method {
  public:
   virtual ~Method() = default;
