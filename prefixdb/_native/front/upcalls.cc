@@ -38,7 +38,14 @@ struct Translation {
   bool taken = false;
 };
 
-using Open = std::variant<Admission, Translation, HaltQuestion>;
+struct Readiness {
+  ReadyQuestion question;
+  Loop* loop;
+  std::function<void(std::optional<Failure>)> then;
+  bool taken = false;
+};
+
+using Open = std::variant<Admission, Translation, Readiness, HaltQuestion>;
 
 // Equal for the same token from the same certificate. The token itself is no key: keys outlive it in freed memory.
 std::string KeyOf(const AdmitQuestion& question) {
@@ -98,10 +105,12 @@ struct Upcalls::Parts {
     return answered;
   }
 
+  decltype(Question::what) TakeOne(uint64_t number, uint64_t stamp);
   void AskAgain(Admission admission);
   // Under the lock: after Close no loop is touched.
   void Answer(Admission* admission, const Admitted& answer);
   void Answer(Translation* translation, Failure failure);
+  void Answer(Readiness* readiness, std::optional<Failure> failure);
 
   Changes* const changes;
   SessionTable* const table;
@@ -125,6 +134,32 @@ void Upcalls::Parts::Answer(Admission* admission, const Admitted& answer) {
 
 void Upcalls::Parts::Answer(Translation* translation, Failure failure) {
   translation->loop->Post([then = std::move(translation->then), failure = std::move(failure)] { then(failure); });
+}
+
+void Upcalls::Parts::Answer(Readiness* readiness, std::optional<Failure> failure) {
+  readiness->loop->Post([then = std::move(readiness->then), failure = std::move(failure)] { then(failure); });
+}
+
+decltype(Question::what) Upcalls::Parts::TakeOne(uint64_t number, uint64_t stamp) {
+  const auto found = open.find(number);
+  if (auto* const admission = std::get_if<Admission>(&found->second)) {
+    admission->taken = true;
+    admission->stamp = stamp;
+    ++admission->asks;
+    shared.erase(admission->key);
+    return admission->question;
+  }
+  if (auto* const translation = std::get_if<Translation>(&found->second)) {
+    translation->taken = true;
+    return translation->question;
+  }
+  if (auto* const readiness = std::get_if<Readiness>(&found->second)) {
+    readiness->taken = true;
+    return readiness->question;
+  }
+  HaltQuestion halt = std::move(std::get<HaltQuestion>(found->second));
+  open.erase(found);  // Nobody waits for an answer.
+  return halt;
 }
 
 void Upcalls::Parts::AskAgain(Admission admission) {
@@ -187,6 +222,15 @@ void Upcalls::Translate(Loop* loop, TranslateQuestion question, std::function<vo
   parts_->Ask(Translation{std::move(question), loop, std::move(then), false});
 }
 
+void Upcalls::Ready(Loop* loop, ReadyQuestion question, std::function<void(std::optional<Failure>)> then) {
+  const std::lock_guard lock(parts_->mutex);
+  if (parts_->closed) {
+    loop->Post([then = std::move(then), failure = *parts_->closed] { then(failure); });
+    return;
+  }
+  parts_->Ask(Readiness{question, loop, std::move(then), false});
+}
+
 void Upcalls::Halt(HaltQuestion question) {
   const std::lock_guard lock(parts_->mutex);
   if (!parts_->closed) parts_->Ask(std::move(question));
@@ -201,22 +245,8 @@ std::vector<Question> Upcalls::Take(size_t most) {
   // Read once for all, and before Python looks at the first.
   const uint64_t stamp = parts_->changes->now();
   for (; !parts_->untaken.empty() && taken.size() < most; parts_->untaken.pop_front()) {
-    Question question{parts_->untaken.front(), stamp, {}};
-    Open& open = parts_->open.at(question.number);
-    if (auto* const admission = std::get_if<Admission>(&open)) {
-      admission->stamp = stamp;
-      admission->taken = true;
-      ++admission->asks;
-      parts_->shared.erase(admission->key);
-      question.what = admission->question;
-    } else if (auto* const translation = std::get_if<Translation>(&open)) {
-      translation->taken = true;
-      question.what = translation->question;
-    } else {
-      question.what = std::move(std::get<HaltQuestion>(open));
-      parts_->open.erase(question.number);  // Nobody waits for an answer.
-    }
-    taken.push_back(std::move(question));
+    const uint64_t number = parts_->untaken.front();
+    taken.push_back({number, stamp, parts_->TakeOne(number, stamp)});
   }
   if (!parts_->untaken.empty()) parts_->Wake();
   return taken;
@@ -246,6 +276,13 @@ void Upcalls::AnswerAdmitted(uint64_t number, Session session, bool home_counts)
   parts_->Answer(&*admission, {shared, std::nullopt});
 }
 
+void Upcalls::AnswerReady(uint64_t number) {
+  const std::lock_guard lock(parts_->mutex);
+  if (std::optional<Readiness> readiness = parts_->Answered<Readiness>(number)) {
+    parts_->Answer(&*readiness, std::nullopt);
+  }
+}
+
 void Upcalls::AnswerFailure(uint64_t number, Failure failure) {
   const std::lock_guard lock(parts_->mutex);
   if (std::optional<Admission> admission = parts_->Answered<Admission>(number)) {
@@ -253,6 +290,8 @@ void Upcalls::AnswerFailure(uint64_t number, Failure failure) {
     parts_->Answer(&*admission, {nullptr, std::move(failure)});
   } else if (std::optional<Translation> translation = parts_->Answered<Translation>(number)) {
     parts_->Answer(&*translation, std::move(failure));
+  } else if (std::optional<Readiness> readiness = parts_->Answered<Readiness>(number)) {
+    parts_->Answer(&*readiness, std::move(failure));
   }
 }
 
@@ -265,6 +304,8 @@ void Upcalls::Close(Failure failure) {
       parts_->Answer(admission, {nullptr, *parts_->closed});
     } else if (auto* const translation = std::get_if<Translation>(&open)) {
       parts_->Answer(translation, WithoutPython(translation->question, *parts_->closed));
+    } else if (auto* const readiness = std::get_if<Readiness>(&open)) {
+      parts_->Answer(readiness, *parts_->closed);
     }
   }
   parts_->open.clear();

@@ -5,6 +5,8 @@
 //
 //   admit      a token that the table does not know, or whose session does not hold any more
 //   translate  what the store said; Python knows which error that is, and notes what it means for the store
+//   ready      whether a stream may go on with a store that was closed under it, or with writes that are handed to
+//              Python at present: where a unary call is handed over, a stream asks, because it cannot be
 //   halt       a row outside of the caller's namespace was about to be sent: everything stops
 //
 // Calls with the same token (and certificate) share one question as long as Python has not taken it; whoever comes
@@ -41,6 +43,12 @@ struct TranslateQuestion {
   Doing doing;
   Outcome outcome;
 };
+// Answered when there is a store to use and, for writes, when they are taken: Python waits for an exchange of the
+// engine, tries to recover it when it is time to, and looks at the space that is left.
+struct ReadyQuestion {
+  Doing doing;
+  bool only_deletes = false;  // Of a write: it puts no row, so it passes where the disk is nearly full.
+};
 struct HaltQuestion {
   std::string method;
 };
@@ -48,7 +56,7 @@ struct HaltQuestion {
 struct Question {
   uint64_t number = 0;
   uint64_t stamp = 0;  // Changes::now() when it was taken: before Python begins to look.
-  std::variant<AdmitQuestion, TranslateQuestion, HaltQuestion> what;
+  std::variant<AdmitQuestion, TranslateQuestion, ReadyQuestion, HaltQuestion> what;
 };
 
 struct Admitted {
@@ -72,6 +80,8 @@ class Upcalls {
   // under a lock of this, so nothing it holds may ask something when it goes.
   void Admit(Loop* loop, AdmitQuestion question, std::function<void(Admitted)> then);
   void Translate(Loop* loop, TranslateQuestion question, std::function<void(Failure)> then);
+  // `then` gets nothing when the caller may go on, with the store that StoreSlot has then; else why not.
+  void Ready(Loop* loop, ReadyQuestion question, std::function<void(std::optional<Failure>)> then);
   void Halt(HaltQuestion question);
 
   // --- for Python
@@ -84,7 +94,8 @@ class Upcalls {
   // table, but for one whose question had a certificate: that holds for the asking connection only.
   // An answer to a question that is not open (any more) is dropped.
   void AnswerAdmitted(uint64_t number, Session session, bool home_counts);
-  void AnswerFailure(uint64_t number, Failure failure);  // Of either kind of question.
+  void AnswerReady(uint64_t number);
+  void AnswerFailure(uint64_t number, Failure failure);  // Of any kind of question but halt.
   // Answers all that wait with `failure`, and every later question at once; there is nothing to take any more. A write
   // of which nobody knows what became is answered OUTCOME_UNKNOWN instead. Idempotent.
   void Close(Failure failure);
