@@ -105,6 +105,7 @@ struct Upcalls::Parts {
     return answered;
   }
 
+  decltype(Question::what) TakeOne(uint64_t number, uint64_t stamp);
   void AskAgain(Admission admission);
   // Under the lock: after Close no loop is touched.
   void Answer(Admission* admission, const Admitted& answer);
@@ -137,6 +138,28 @@ void Upcalls::Parts::Answer(Translation* translation, Failure failure) {
 
 void Upcalls::Parts::Answer(Readiness* readiness, std::optional<Failure> failure) {
   readiness->loop->Post([then = std::move(readiness->then), failure = std::move(failure)] { then(failure); });
+}
+
+decltype(Question::what) Upcalls::Parts::TakeOne(uint64_t number, uint64_t stamp) {
+  const auto found = open.find(number);
+  if (auto* const admission = std::get_if<Admission>(&found->second)) {
+    admission->taken = true;
+    admission->stamp = stamp;
+    ++admission->asks;
+    shared.erase(admission->key);
+    return admission->question;
+  }
+  if (auto* const translation = std::get_if<Translation>(&found->second)) {
+    translation->taken = true;
+    return translation->question;
+  }
+  if (auto* const readiness = std::get_if<Readiness>(&found->second)) {
+    readiness->taken = true;
+    return readiness->question;
+  }
+  HaltQuestion halt = std::move(std::get<HaltQuestion>(found->second));
+  open.erase(found);  // Nobody waits for an answer.
+  return halt;
 }
 
 void Upcalls::Parts::AskAgain(Admission admission) {
@@ -222,25 +245,8 @@ std::vector<Question> Upcalls::Take(size_t most) {
   // Read once for all, and before Python looks at the first.
   const uint64_t stamp = parts_->changes->now();
   for (; !parts_->untaken.empty() && taken.size() < most; parts_->untaken.pop_front()) {
-    Question question{parts_->untaken.front(), stamp, {}};
-    Open& open = parts_->open.at(question.number);
-    if (auto* const admission = std::get_if<Admission>(&open)) {
-      admission->stamp = stamp;
-      admission->taken = true;
-      ++admission->asks;
-      parts_->shared.erase(admission->key);
-      question.what = admission->question;
-    } else if (auto* const translation = std::get_if<Translation>(&open)) {
-      translation->taken = true;
-      question.what = translation->question;
-    } else if (auto* const readiness = std::get_if<Readiness>(&open)) {
-      readiness->taken = true;
-      question.what = readiness->question;
-    } else {
-      question.what = std::move(std::get<HaltQuestion>(open));
-      parts_->open.erase(question.number);  // Nobody waits for an answer.
-    }
-    taken.push_back(std::move(question));
+    const uint64_t number = parts_->untaken.front();
+    taken.push_back({number, stamp, parts_->TakeOne(number, stamp)});
   }
   if (!parts_->untaken.empty()) parts_->Wake();
   return taken;
@@ -272,8 +278,9 @@ void Upcalls::AnswerAdmitted(uint64_t number, Session session, bool home_counts)
 
 void Upcalls::AnswerReady(uint64_t number) {
   const std::lock_guard lock(parts_->mutex);
-  std::optional<Readiness> readiness = parts_->Answered<Readiness>(number);
-  if (readiness) parts_->Answer(&*readiness, std::nullopt);
+  if (std::optional<Readiness> readiness = parts_->Answered<Readiness>(number)) {
+    parts_->Answer(&*readiness, std::nullopt);
+  }
 }
 
 void Upcalls::AnswerFailure(uint64_t number, Failure failure) {
