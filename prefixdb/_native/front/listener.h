@@ -15,27 +15,31 @@
 
 namespace prefixdb::front {
 
-class Listener : public Loop::Watcher {
+// Thread-safe. Its loops outlive it.
+class Listener {
  public:
-  // `made` is called on the loop that gets the connection, which then owns the socket.
+  // Called on the loop that gets the connection, which then owns the socket.
   using Made = std::function<void(Loop* loop, std::unique_ptr<Socket> socket)>;
 
   // `fd`: listening, non-blocking; the listener's from now on. `open`: connections that are open now, over all loops;
   // counted up here and down by whoever closes one.
   Listener(int fd, std::vector<Loop*> loops, std::atomic<int64_t>* open, int64_t connections_max, Made made);
-  ~Listener() override;
+  ~Listener();  // Stops.
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
 
-  void Start();  // Any thread; accepts on the first loop.
-  void Stop();   // Any thread; closes the listening socket. What is accepted lives on.
+  // Accepts on the first loop.
+  void Start();
+  // After this `made` is not called any more: what is on its way to its loop is closed, what got there lives on. The
+  // first loop closes the listening socket as soon as it comes to that. Idempotent.
+  void Stop();
 
-  // Thread-safe. Null: connections speak plaintext.
+  // For the connections that come from now on. Null: they speak plaintext.
   void SetTls(std::shared_ptr<TlsServer> tls);
-
-  void OnReady(uint32_t events) override;
 
  private:
   struct Parts;
-  std::unique_ptr<Parts> parts_;
+  std::shared_ptr<Parts> parts_;
 };
 
 }  // namespace prefixdb::front

@@ -5,19 +5,18 @@
 // (sessions.h) waits until every loop has ended the pass it was in: what a pass has checked it has also handed to the
 // kernel, so nothing that was checked before the change leaves after it.
 //
-// Nothing on a loop's thread may block but a read of a row from memory or, at worst, one from the disk.
+// A task or watcher that throws ends the process. Nothing on a loop's thread may block but a read of a row from memory
+// or, at worst, one from the disk.
 #pragma once
+
+#include <sys/epoll.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <thread>
-#include <unordered_map>
-#include <vector>
 
 namespace prefixdb::front {
 
@@ -45,19 +44,22 @@ class Loop {
   // Thread-safe; idempotent.
   void Stop();
 
-  // Thread-safe. `task` runs on the loop's thread in the order of posting; after the loop has stopped it is destroyed
-  // without being run. Wakes the loop only when it may be waiting.
+  // Thread-safe. `task` runs on the loop's thread, in the order of posting; after Stop it is not run, but destroyed,
+  // by that thread or with the loop. Wakes the loop only when it may be waiting.
   void Post(Task task);
-  // Runs `task` at the end of this pass, once.
+  // Runs `task` at the end of this pass, once; also when it was another deferred task that asked.
   void Defer(Task task);
 
-  // `watcher` outlives its watch. Events as for epoll_ctl, level-triggered.
+  // `watcher` outlives its watch. Events as for epoll_ctl, level-triggered; EPOLLERR and EPOLLHUP come unasked. Throws
+  // std::system_error when the kernel has no memory left for it. Unwatch before the descriptor is closed.
   void Watch(int fd, uint32_t events, Watcher* watcher);
   void Rewatch(int fd, uint32_t events, Watcher* watcher);
   void Unwatch(int fd);  // No OnReady after this, not even one that is due in this pass.
 
+  // Runs `task` when `delay` has gone by since this pass began, not in this turn of timers. Setting and cancelling
+  // take the logarithm of the timers there are.
   TimerId After(std::chrono::milliseconds delay, Task task);
-  void Cancel(TimerId timer);  // Harmless for one that has run.
+  void Cancel(TimerId timer);  // Destroys the task. Harmless for one that has run, and for 0.
 
   // The time when this pass began, read once in a pass.
   Time now() const noexcept { return now_; }

@@ -33,12 +33,13 @@ class Socket {
   // Goes on with the handshake, kDone when there is none to make or it is over. Call it until it is, before anything
   // else.
   virtual Progress Handshake() = 0;
+  // Until kAgain: TLS may hold bytes back that no event tells of. Whoever stops before that comes back unasked.
   virtual Progress Read(std::span<uint8_t> buffer) = 0;
   virtual Progress Write(std::span<const uint8_t> bytes) = 0;
-  // Says goodbye (close_notify) when that can be done at once.
+  // Says goodbye (close_notify, end of the stream) when that can be done at once. Nothing is written after it.
   virtual void Farewell() = 0;
 
-  // EPOLLIN, EPOLLOUT or both, beside EPOLLIN that a connection waits for anyway: what the last kAgain needs.
+  // EPOLLIN, or EPOLLIN and EPOLLOUT: what the last kAgain of each kind needs, and what a connection waits for anyway.
   virtual uint32_t wants() const noexcept = 0;
   virtual int fd() const noexcept = 0;
 
