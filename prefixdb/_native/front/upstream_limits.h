@@ -1,0 +1,27 @@
+// How much an upstream takes on; tests make it small.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "front/upstream.h"
+
+namespace prefixdb::front {
+
+struct UpstreamLimits {
+  size_t running_max = 8192;  // Calls on one connection, if the server allows as many.
+  size_t waiting_max = 8192;  // Calls that wait for room on one; beyond that they are lost at once.
+  int32_t stream_window_bytes = 64 * 1024;
+  std::chrono::milliseconds pause{100};      // After the server could not be reached.
+  std::chrono::milliseconds patience{1000};  // With a server whose queue of connections is full.
+  // Numbers of streams never come again: a connection is replaced when its last one is near, after 2^30 calls.
+  int32_t first_stream = 1;
+  int32_t last_stream = INT32_MAX - 4096;
+};
+
+std::unique_ptr<Upstream> MakeUpstream(Loop* loop, std::string unix_path, const UpstreamLimits& limits);
+
+}  // namespace prefixdb::front
