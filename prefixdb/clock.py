@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 
 class Clock(Protocol):
@@ -11,6 +12,14 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Return the current time in milliseconds; never less than an earlier answer."""
+
+
+@runtime_checkable
+class HeldTime(Protocol):
+    """What a clock has beside that stands still until somebody sets it: others can follow its every step."""
+
+    def follow(self, follower: Callable[[int], None]) -> None:
+        """Call ``follower`` with the time, now and whenever it is set, before whoever sets it goes on."""
 
 
 class Moment:

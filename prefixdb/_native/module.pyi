@@ -242,8 +242,8 @@ class Front:
         guard_version: int,
         home_counts: bool,
     ) -> None:
-        """Let a token in; ``front::Session``. ``home_counts``: it depends on namespace 0 as well as on its own. What has
-        changed since the question was taken makes the front ask again."""
+        """Let a token in; ``front::Session``. ``home_counts``: it depends on namespace 0 as well as on its own. When it
+        has changed since the question was taken the front asks again."""
     def ready(self, number: int) -> None:
         """Answer a question of readiness: the store is there and takes what was asked about."""
     def failed(

@@ -119,6 +119,7 @@ def status() -> None:
     words: dict[str, str | Sequence[str]] = {
         "version": now.version,
         "store": now.engine if now.engine.startswith(now.store) else f"{now.store}, {now.engine}",
+        "front": now.front or "python",
         "durability": now.durability,
         "writable": "yes" if now.writable else "NO: writes are refused until the store has recovered",
         "up for": f"{duration(now.uptime)}, since {instant(now.started_at)}",

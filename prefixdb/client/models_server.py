@@ -123,6 +123,7 @@ class ServerStatus:
     """The server's facts at one moment.
 
     alarms: what an operator should look at, a sentence each; empty when all is well.
+    front: what answers the port, "native" or "python"; empty when the server is older than the choice.
     """
 
     version: str
@@ -144,6 +145,7 @@ class ServerStatus:
     data_dir: str
     store_facts: Mapping[str, str]
     alarms: tuple[str, ...] = ()
+    front: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ def status_of(message: maintenance_pb2.StatusResponse) -> ServerStatus:
         data_dir=message.data_dir,
         store_facts=dict(message.store_facts),
         alarms=tuple(message.alarms),
+        front=message.front,
     )
 
 

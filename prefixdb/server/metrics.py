@@ -1,16 +1,19 @@
 """Metrics for Prometheus: counts, times and sizes. No label ever holds a tenant, a key, a user or a peer.
 
-Calls are counted on the serving thread for every request, so the label look-ups are made once and kept. What can be
-read at any time (sizes, states, open streams) is read when somebody asks, not pushed.
+Calls are counted on the serving thread for every request, in plain numbers. Those that the front answers are counted
+there, and added when somebody asks. What can be read at any time (sizes, states, open streams) is read then, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 
 from prefixdb import __version__
 from prefixdb.errors import Code
@@ -27,6 +30,16 @@ STORE_COUNTS = {
 }
 """Numbers of ``StoreStatus.extra`` that are shown where the store in use tells them."""
 
+FRONT_FACTS = {
+    "connections": "Open connections to the front.",
+    "forwarded": "Calls that the front has passed on to Python as they came, since the start.",
+    "punted": "Calls that the front began and handed over to Python, since the start.",
+}
+"""Numbers of the front that are shown where there is one."""
+
+FrontCalls = Mapping[str, tuple[Mapping[int, int], list[int], int]]
+"""By method: calls by status code, calls by time (in the buckets above and beyond, not cumulative), microseconds."""
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -36,6 +49,7 @@ class Facts:
 
     namespaces: how many are in each state, by the state's name.
     alarms: how many problems an operator should look at, by where they come from (a fixed short word).
+    front: numbers of the front; none when Python answers the port.
     """
 
     store: Callable[[], StoreStatus]
@@ -45,33 +59,51 @@ class Facts:
     audit_available: Callable[[], bool]
     serving: Callable[[], bool]
     alarms: Callable[[], dict[str, int]] = dict
+    front: Callable[[], Mapping[str, int]] = dict
+
+
+@dataclass(slots=True)
+class _Calls:
+    """The calls of one method."""
+
+    codes: dict[int, int] = field(default_factory=dict)
+    times: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    seconds: float = 0.0
 
 
 class Metrics:
     """Counts calls (a ``CallObserver``) and renders everything on demand."""
 
     def __init__(self) -> None:
-        # Otherwise a second series for each counter says when it was made, which nobody asks.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._calls = Counter("prefixdb_calls", "Calls that ended.", ["method", "code"], registry=self.registry)
-        self._seconds = Histogram(
-            "prefixdb_call_seconds", "Time from a request to its status.", ["method"],
-            buckets=LATENCY_BUCKETS_S, registry=self.registry,
-        )  # fmt: skip
-        self._count_of: dict[tuple[str, int], Counter] = {}
-        self._seconds_of: dict[str, Histogram] = {}
+        self._calls: dict[str, _Calls] = {}
+        self._front_calls: Callable[[], FrontCalls] = dict
+        self.registry.register(_CallsCollector(self._all_calls))
 
     def call_ended(self, method: str, code: int, seconds: float) -> None:
         """Count a call. ``method`` is a path the server knows or one fixed word, so the labels are bounded."""
-        count = self._count_of.get((method, code))
-        if count is None:
-            count = self._count_of[method, code] = self._calls.labels(method, Code(code).name)
-        count.inc()
-        histogram = self._seconds_of.get(method)
-        if histogram is None:
-            histogram = self._seconds_of[method] = self._seconds.labels(method)
-        histogram.observe(seconds)
+        calls = self._calls.get(method)
+        if calls is None:
+            calls = self._calls[method] = _Calls()
+        calls.codes[code] = calls.codes.get(code, 0) + 1
+        calls.times[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        calls.seconds += seconds
+
+    def count_with(self, front_calls: Callable[[], FrontCalls]) -> None:
+        """Add the calls that ``front_calls`` tells to those counted here."""
+        self._front_calls = front_calls
+
+    def _all_calls(self) -> dict[str, _Calls]:
+        added = {
+            method: _Calls(dict(calls.codes), list(calls.times), calls.seconds) for method, calls in self._calls.items()
+        }
+        for method, (codes, times, microseconds) in self._front_calls().items():
+            calls = added.setdefault(method, _Calls())
+            for code, count in codes.items():
+                calls.codes[code] = calls.codes.get(code, 0) + count
+            calls.times = [here + there for here, there in zip(calls.times, times, strict=True)]
+            calls.seconds += microseconds / 1e6
+        return added
 
     def observe(self, facts: Facts) -> None:
         """Have ``facts`` read at every scrape."""
@@ -80,6 +112,32 @@ class Metrics:
     def render(self) -> bytes:
         """Return the exposition text."""
         return generate_latest(self.registry)
+
+
+class _CallsCollector:
+    """Turns counted calls into a counter and a histogram at the moment of a scrape."""
+
+    def __init__(self, calls: Callable[[], dict[str, _Calls]]) -> None:
+        self._calls = calls
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: there is nothing to compare with other collectors."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both."""
+        ended = CounterMetricFamily("prefixdb_calls", "Calls that ended.", labels=["method", "code"])
+        seconds = HistogramMetricFamily(
+            "prefixdb_call_seconds", "Time from a request to its status.", labels=["method"]
+        )
+        for method, calls in sorted(self._calls().items()):
+            for code, count in sorted(calls.codes.items()):
+                ended.add_metric([method, Code(code).name], count)
+            bounds = (*map(floatToGoString, LATENCY_BUCKETS_S), "+Inf")
+            buckets = list(zip(bounds, accumulate(calls.times), strict=True))
+            seconds.add_metric([method], buckets, calls.seconds)
+        yield ended
+        yield seconds
 
 
 class _FactsCollector:
@@ -121,6 +179,10 @@ class _FactsCollector:
             ("prefixdb_store_last_version", "Version of the newest commit.", store.last_version),
         ):
             yield GaugeMetricFamily(name, text, value=float(value))
+        front = facts.front()
+        for key, text in FRONT_FACTS.items():
+            if key in front:
+                yield GaugeMetricFamily(f"prefixdb_front_{key}", text, value=float(front[key]))
         for key, text in STORE_COUNTS.items():
             if key in store.extra:
                 yield GaugeMetricFamily(f"prefixdb_store_{key}", text, value=float(store.extra[key]))

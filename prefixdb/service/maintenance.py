@@ -24,7 +24,10 @@ from prefixdb.v1 import maintenance_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the status tells beside what store and registry know."""
+    """What the status tells beside what store and registry know.
+
+    front: what answers the port.
+    """
 
     data_dir: str
     started_at_ms: int
@@ -32,6 +35,7 @@ class ServerFacts:
     sessions_cached: Callable[[], int]
     audit: AuditReader
     alarms: Callable[[], Sequence[str]] = tuple
+    front: Callable[[], str] = str
 
 
 class Maintenance:
@@ -79,6 +83,7 @@ class Maintenance:
             data_dir=self._facts.data_dir,
             store_facts=status.extra,
             alarms=self._facts.alarms(),
+            front=self._facts.front(),
         )
 
     async def Compact(self, call: Call, request: pb.CompactRequest) -> pb.CompactResponse:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from prefixdb.v1 import namespaces_pb2 as prefixdb_dot_v1_dot_namespaces__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprefixdb/v1/maintenance.proto\x12\x0bprefixdb.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprefixdb/v1/namespaces.proto\"\x0f\n\rStatusRequest\"\xb0\x04\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x12\n\ndurability\x18\x04 \x01(\t\x12\x10\n\x08writable\x18\x05 \x01(\x08\x12\x14\n\x0clast_version\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x04\x12\x15\n\rrows_estimate\x18\t \x01(\x04\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fnamespaces_live\x18\x0c \x01(\x04\x12\x19\n\x11namespaces_banned\x18\r \x01(\x04\x12\x1c\n\x14namespaces_reclaimed\x18\x0e \x01(\x04\x12\x14\n\x0cstreams_open\x18\x0f \x01(\x04\x12\x17\n\x0fsessions_cached\x18\x10 \x01(\x04\x12\x10\n\x08\x64\x61ta_dir\x18\x11 \x01(\t\x12@\n\x0bstore_facts\x18\x12 \x03(\x0b\x32+.prefixdb.v1.StatusResponse.StoreFactsEntry\x12\x0e\n\x06\x61larms\x18\x13 \x03(\t\x1a\x31\n\x0fStoreFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x0e\x43ompactRequest\x12,\n\tnamespace\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\"F\n\x0f\x43ompactResponse\x12\x19\n\x11\x64isk_bytes_before\x18\x01 \x01(\x04\x12\x18\n\x10\x64isk_bytes_after\x18\x02 \x01(\x04\"\"\n\x10ReadAuditRequest\x12\x0e\n\x06newest\x18\x01 \x01(\r\"\"\n\x11ReadAuditResponse\x12\r\n\x05lines\x18\x01 \x03(\t2\xe4\x01\n\x0bMaintenance\x12\x41\n\x06Status\x12\x1a.prefixdb.v1.StatusRequest\x1a\x1b.prefixdb.v1.StatusResponse\x12\x44\n\x07\x43ompact\x12\x1b.prefixdb.v1.CompactRequest\x1a\x1c.prefixdb.v1.CompactResponse\x12L\n\tReadAudit\x12\x1d.prefixdb.v1.ReadAuditRequest\x1a\x1e.prefixdb.v1.ReadAuditResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprefixdb/v1/maintenance.proto\x12\x0bprefixdb.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cprefixdb/v1/namespaces.proto\"\x0f\n\rStatusRequest\"\xbf\x04\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x12\n\ndurability\x18\x04 \x01(\t\x12\x10\n\x08writable\x18\x05 \x01(\x08\x12\x14\n\x0clast_version\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x04\x12\x15\n\rrows_estimate\x18\t \x01(\x04\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fnamespaces_live\x18\x0c \x01(\x04\x12\x19\n\x11namespaces_banned\x18\r \x01(\x04\x12\x1c\n\x14namespaces_reclaimed\x18\x0e \x01(\x04\x12\x14\n\x0cstreams_open\x18\x0f \x01(\x04\x12\x17\n\x0fsessions_cached\x18\x10 \x01(\x04\x12\x10\n\x08\x64\x61ta_dir\x18\x11 \x01(\t\x12@\n\x0bstore_facts\x18\x12 \x03(\x0b\x32+.prefixdb.v1.StatusResponse.StoreFactsEntry\x12\x0e\n\x06\x61larms\x18\x13 \x03(\t\x12\r\n\x05\x66ront\x18\x14 \x01(\t\x1a\x31\n\x0fStoreFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x0e\x43ompactRequest\x12,\n\tnamespace\x18\x01 \x01(\x0b\x32\x19.prefixdb.v1.NamespaceRef\"F\n\x0f\x43ompactResponse\x12\x19\n\x11\x64isk_bytes_before\x18\x01 \x01(\x04\x12\x18\n\x10\x64isk_bytes_after\x18\x02 \x01(\x04\"\"\n\x10ReadAuditRequest\x12\x0e\n\x06newest\x18\x01 \x01(\r\"\"\n\x11ReadAuditResponse\x12\r\n\x05lines\x18\x01 \x03(\t2\xe4\x01\n\x0bMaintenance\x12\x41\n\x06Status\x12\x1a.prefixdb.v1.StatusRequest\x1a\x1b.prefixdb.v1.StatusResponse\x12\x44\n\x07\x43ompact\x12\x1b.prefixdb.v1.CompactRequest\x1a\x1c.prefixdb.v1.CompactResponse\x12L\n\tReadAudit\x12\x1d.prefixdb.v1.ReadAuditRequest\x1a\x1e.prefixdb.v1.ReadAuditResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=141
   _globals['_STATUSREQUEST']._serialized_end=156
   _globals['_STATUSRESPONSE']._serialized_start=159
-  _globals['_STATUSRESPONSE']._serialized_end=719
-  _globals['_STATUSRESPONSE_STOREFACTSENTRY']._serialized_start=670
-  _globals['_STATUSRESPONSE_STOREFACTSENTRY']._serialized_end=719
-  _globals['_COMPACTREQUEST']._serialized_start=721
-  _globals['_COMPACTREQUEST']._serialized_end=783
-  _globals['_COMPACTRESPONSE']._serialized_start=785
-  _globals['_COMPACTRESPONSE']._serialized_end=855
-  _globals['_READAUDITREQUEST']._serialized_start=857
-  _globals['_READAUDITREQUEST']._serialized_end=891
-  _globals['_READAUDITRESPONSE']._serialized_start=893
-  _globals['_READAUDITRESPONSE']._serialized_end=927
-  _globals['_MAINTENANCE']._serialized_start=930
-  _globals['_MAINTENANCE']._serialized_end=1158
+  _globals['_STATUSRESPONSE']._serialized_end=734
+  _globals['_STATUSRESPONSE_STOREFACTSENTRY']._serialized_start=685
+  _globals['_STATUSRESPONSE_STOREFACTSENTRY']._serialized_end=734
+  _globals['_COMPACTREQUEST']._serialized_start=736
+  _globals['_COMPACTREQUEST']._serialized_end=798
+  _globals['_COMPACTRESPONSE']._serialized_start=800
+  _globals['_COMPACTRESPONSE']._serialized_end=870
+  _globals['_READAUDITREQUEST']._serialized_start=872
+  _globals['_READAUDITREQUEST']._serialized_end=906
+  _globals['_READAUDITRESPONSE']._serialized_start=908
+  _globals['_READAUDITRESPONSE']._serialized_end=942
+  _globals['_MAINTENANCE']._serialized_start=945
+  _globals['_MAINTENANCE']._serialized_end=1173
 # @@protoc_insertion_point(module_scope)

@@ -16,7 +16,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("version", "store", "engine", "durability", "writable", "last_version", "disk_bytes", "memory_bytes", "rows_estimate", "started_at", "uptime", "namespaces_live", "namespaces_banned", "namespaces_reclaimed", "streams_open", "sessions_cached", "data_dir", "store_facts", "alarms")
+    __slots__ = ("version", "store", "engine", "durability", "writable", "last_version", "disk_bytes", "memory_bytes", "rows_estimate", "started_at", "uptime", "namespaces_live", "namespaces_banned", "namespaces_reclaimed", "streams_open", "sessions_cached", "data_dir", "store_facts", "alarms", "front")
     class StoreFactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class StatusResponse(_message.Message):
     DATA_DIR_FIELD_NUMBER: _ClassVar[int]
     STORE_FACTS_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    FRONT_FIELD_NUMBER: _ClassVar[int]
     version: str
     store: str
     engine: str
@@ -62,7 +63,8 @@ class StatusResponse(_message.Message):
     data_dir: str
     store_facts: _containers.ScalarMap[str, str]
     alarms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., store: _Optional[str] = ..., engine: _Optional[str] = ..., durability: _Optional[str] = ..., writable: bool = ..., last_version: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., rows_estimate: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., namespaces_live: _Optional[int] = ..., namespaces_banned: _Optional[int] = ..., namespaces_reclaimed: _Optional[int] = ..., streams_open: _Optional[int] = ..., sessions_cached: _Optional[int] = ..., data_dir: _Optional[str] = ..., store_facts: _Optional[_Mapping[str, str]] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+    front: str
+    def __init__(self, version: _Optional[str] = ..., store: _Optional[str] = ..., engine: _Optional[str] = ..., durability: _Optional[str] = ..., writable: bool = ..., last_version: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., rows_estimate: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., namespaces_live: _Optional[int] = ..., namespaces_banned: _Optional[int] = ..., namespaces_reclaimed: _Optional[int] = ..., streams_open: _Optional[int] = ..., sessions_cached: _Optional[int] = ..., data_dir: _Optional[str] = ..., store_facts: _Optional[_Mapping[str, str]] = ..., alarms: _Optional[_Iterable[str]] = ..., front: _Optional[str] = ...) -> None: ...
 
 class CompactRequest(_message.Message):
     __slots__ = ("namespace",)
