@@ -35,6 +35,7 @@ class Socket {
   virtual Progress Handshake() = 0;
   // Until kAgain: TLS may hold bytes back that no event tells of. Whoever stops before that comes back unasked.
   virtual Progress Read(std::span<uint8_t> buffer) = 0;
+  // After kAgain the next Write begins with the same bytes, and has at least as many.
   virtual Progress Write(std::span<const uint8_t> bytes) = 0;
   // Says goodbye (close_notify, end of the stream) when that can be done at once. Nothing is written after it.
   virtual void Farewell() = 0;
