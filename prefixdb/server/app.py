@@ -34,7 +34,7 @@ from prefixdb.server.lifecycle import run_until_signalled
 from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
 from prefixdb.server.standard import Health, reflection_handlers
 from prefixdb.server.tls import Certificates
-from prefixdb.server.tls_subject import check_subject_of_peer
+from prefixdb.server.tls_subject import check_certificate
 from prefixdb.server.transport import (
     CHANNEL_OPTIONS,
     bind,
@@ -62,6 +62,7 @@ from prefixdb.service.members import MembersService
 from prefixdb.service.methods import Method, methods_of
 from prefixdb.service.mutations import WritePlanner
 from prefixdb.service.namespaces import Namespaces
+from prefixdb.service.peers import DirectPeers, Peers
 from prefixdb.service.ports import PeerCheck, any_peer
 from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
@@ -122,6 +123,7 @@ class App:
                 "exposure": lambda: (notice.text for notice in self.notices),
             }
         )
+        self.peers: Peers = DirectPeers()
         self.address = ""
         self.http_address = ""
         self._parts = AsyncExitStack()
@@ -241,6 +243,7 @@ class App:
                 self.replies,
                 self.administration,
                 self.metrics,
+                peers=self.peers,
                 check_peer=self._check_peer,
             ),
             self._methods(),
@@ -270,7 +273,7 @@ class App:
     @property
     def _check_peer(self) -> PeerCheck:
         """What ties a call's client certificate to its token."""
-        return check_subject_of_peer if self.config.tls.subject == "token" else any_peer
+        return check_certificate if self.config.tls.subject == "token" else any_peer
 
     def _methods(self) -> list[Method]:
         """Return every method with its implementation; raises RuntimeError when one has no row or no code."""

@@ -11,7 +11,6 @@ The names are read from the certificate itself. gRPC's own reading of a common n
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -31,18 +30,17 @@ _KINDS: tuple[type[x509.DNSName | x509.UniformResourceIdentifier | x509.RFC822Na
 )
 
 
-def check_subject_of_peer(context: Any, subject: str) -> None:
+def check_certificate(certificate: bytes, subject: str) -> None:
     """Return when the client's certificate names ``subject``.
 
     Args:
-        context: of the call.
+        certificate: as PEM; empty when the client has none.
         subject: the session's, or the member who proves itself by a password or a refresh token.
 
     Raises:
         PermissionDeniedError: NOT_PERMITTED, also when there is no certificate or it cannot be read.
     """
-    pem = context.auth_context().get("x509_pem_cert")
-    if not pem or not subject or subject not in names_of(bytes(pem[0])):
+    if not certificate or not subject or subject not in names_of(certificate):
         raise error(Reason.NOT_PERMITTED, NOT_ITS_SUBJECT, metadata={"certificate": "subject"})
 
 

@@ -18,6 +18,7 @@ from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import PIPELINE_IDLE_MS_MAX, SLOW_READER_MS_MAX
 from prefixdb.rpcstatus import DETAILS_KEY, to_status
 from prefixdb.service.methods import Method
+from prefixdb.service.peers import Peers
 from prefixdb.service.sessions import Admission, Sessions
 from prefixdb.service.streams import Stream
 
@@ -41,7 +42,7 @@ class Call:
     act_started: an audit line says that the call's act has begun; its outcome has a line of its own.
     stream: set while the call is registered as a stream.
     peer: where the call comes from, as gRPC says it; known for administrative calls only, and asked for while the call
-        is alive: gRPC ends the process when it is asked about one that is over.
+        is alive, see ``Peers``.
     needs: what a call that lives on has to be permitted again and again, raised when it is not; None for nothing but
         the method's capability.
     """
@@ -51,14 +52,14 @@ class Call:
         "session", "stream",
     )  # fmt: skip
 
-    def __init__(self, method: Method, admission: Admission, sessions: Sessions, context: Any) -> None:
+    def __init__(self, method: Method, admission: Admission, sessions: Sessions, context: Any, peers: Peers) -> None:
         self.method = method
         self.context = context
         self.session: Session = admission.session
         self.record: NamespaceRecord = admission.record
         self.act_started = False
         self.stream: Stream | None = None
-        self.peer = str(context.peer()) if method.administrative else ""
+        self.peer = peers.address(context) if method.administrative else ""
         self.needs: Callable[[Session], None] | None = None
         self._admission = admission
         self._sessions = sessions
@@ -99,24 +100,21 @@ class Visitor:
     """A call by somebody who has no token yet, or whose message is the proof: a login, a refresh, a logout.
 
     peer: where the call comes from, as gRPC says it.
+    certificate: the client's, as PEM; empty when it has none.
     context: for the gate only. The work on such a call may outlive it, and asking the library about a call that is over
         ends the process (grpcio 1.85.1, segmentation fault); so what is needed of it is read here.
     """
 
-    __slots__ = ("_authentication", "context", "method", "peer", "request_id")
+    __slots__ = ("certificate", "context", "method", "peer", "request_id")
 
     stream = None
 
-    def __init__(self, method: Method, context: Any) -> None:
+    def __init__(self, method: Method, context: Any, peers: Peers) -> None:
         self.method = method
         self.context = context
-        self.peer = str(context.peer())
+        self.peer = peers.address(context)
+        self.certificate = peers.certificate(context)
         self.request_id = secrets.token_hex(8)
-        self._authentication = context.auth_context()
-
-    def auth_context(self) -> Any:
-        """Return what the connection proved, as gRPC's context would."""
-        return self._authentication
 
     def __repr__(self) -> str:
         return f"Visitor({self.method.path})"

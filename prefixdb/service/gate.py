@@ -64,6 +64,7 @@ class Gate(GenericHandler):
         self._arrivals = parts.arrivals
         self._replies = parts.replies
         self._observer = parts.observer
+        self._peers = parts.peers
         self._check_peer = None if parts.check_peer is any_peer else parts.check_peer
         self._on_halt = on_halt
         self._closed: PrefixdbError | None = None
@@ -91,7 +92,9 @@ class Gate(GenericHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Return the handler of one call. Never raises and never returns None: a refusal is a handler too."""
         path = str(handler_call_details.method)
+        metadata = handler_call_details.invocation_metadata or ()
         try:
+            self._peers.check(metadata)
             public = self._public.get(path)
             if public is not None:
                 return public
@@ -102,10 +105,10 @@ class Gate(GenericHandler):
                 return self._refusal(found[0], self._closed)
             if found[0].capability is Capability.CREDENTIALS:
                 return self._visit(found[0])
-            admission = self._sessions.admit(handler_call_details.invocation_metadata or ())
+            admission = self._sessions.admit(metadata)
             return found[1](found[0], admission)
         except PrefixdbError as refusal:
-            return self._refusal(self._makers[path][0], refusal)
+            return self._refusal(found[0] if (found := self._makers.get(path)) else None, refusal)
         except Exception as failure:  # noqa: BLE001 - logged with an id; nothing may escape into the transport
             return self._refusal(None, internal_error(path if path in self._makers else UNKNOWN_METHOD, failure))
 
@@ -118,7 +121,7 @@ class Gate(GenericHandler):
         async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
             self.running += 1
-            visitor = Visitor(method, context)
+            visitor = Visitor(method, context, self._peers)
             raw = work = None
             try:
                 raw = await self._arrivals.receive(context, public=True)
@@ -148,7 +151,7 @@ class Gate(GenericHandler):
         async def handle(_: object, context: Any) -> bytes:
             started = time.perf_counter()
             self.running += 1
-            call = Call(method, admission, self._sessions, context)
+            call = Call(method, admission, self._sessions, context, self._peers)
             raw = answer = None
             try:
                 self._check(call)
@@ -179,7 +182,7 @@ class Gate(GenericHandler):
 
         async def handle(_: object, context: Any) -> None:
             started = time.perf_counter()
-            call = Call(method, admission, self._sessions, context)
+            call = Call(method, admission, self._sessions, context, self._peers)
             raw = request = None
             try:
                 raw = await self._arrivals.receive(context)
@@ -200,7 +203,7 @@ class Gate(GenericHandler):
         """A method that streams both ways."""
 
         async def handle(_: object, context: Any) -> None:
-            call = Call(method, admission, self._sessions, context)
+            call = Call(method, admission, self._sessions, context, self._peers)
             await self._stream(call, lambda wire: method.implementation(call, wire))
 
         return grpc.stream_stream_rpc_method_handler(handle)
@@ -229,7 +232,7 @@ class Gate(GenericHandler):
     def _check(self, call: Call) -> None:
         """Raise when the call's connection is not the caller's own."""
         if self._check_peer is not None:
-            self._check_peer(call.context, call.session.subject)
+            self._check_peer(self._peers.certificate(call.context), call.session.subject)
 
     async def _fail(self, call: Call | Visitor, failure: BaseException, started: float) -> NoReturn:
         """End a call that raised.
@@ -266,7 +269,7 @@ class Gate(GenericHandler):
         async def handle(_: object, context: Any) -> None:
             self._observer.call_ended(method.path if method else UNKNOWN_METHOD, int(refusal.code), 0.0)
             if method is not None and method.administrative:
-                await self._parts.administration.refused_unknown(method.path, context.peer(), refusal)
+                await self._parts.administration.refused_unknown(method.path, self._peers.address(context), refusal)
             await abort(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(handle)

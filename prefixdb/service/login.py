@@ -81,7 +81,7 @@ class Credentials:
         home = self._home(where)
         wanted = None if into is None else self._wanted(into)
         _check_length(request.password, "password")
-        self._check_peer(visitor, request.user)
+        self._check_peer(visitor.certificate, request.user)
         member = await self._prove(visitor, home, request, said(where))
         home = self._current(home)
         try:
@@ -104,7 +104,7 @@ class Credentials:
         home = claims.home
         if not home.state.is_live:  # Nothing is written there any more, a login's end neither.
             check_open(home)
-        self._check_peer(visitor, claims.member)
+        self._check_peer(visitor.certificate, claims.member)
         member = self._identities.members.get(home.id, claims.member)
         if member is None or member.disabled:
             await self._administration.proof_refused(visitor, _whose(claims), Reason.TOKEN_REVOKED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from prefixdb.catalog.entities import ReclaimReport
 
@@ -33,12 +33,12 @@ class AuditEntry:
     request_id: str = ""
 
 
-PeerCheck = Callable[[Any, str], None]
-"""``check(context, subject)`` raises NOT_PERMITTED when the call's connection does not belong to the subject: its
-client certificate is somebody else's. What has gRPC's ``auth_context()`` will do for a context."""
+PeerCheck = Callable[[bytes, str], None]
+"""``check(certificate, subject)`` raises NOT_PERMITTED when the client's certificate (PEM, or nothing) is somebody
+else's than the subject's."""
 
 
-def any_peer(context: object, subject: str) -> None:
+def any_peer(certificate: bytes, subject: str) -> None:
     """Let everybody use any connection: the check of a server that ties no certificate to its holder's tokens."""
 
 

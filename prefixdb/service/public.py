@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from prefixdb.service.administration import Administration
 from prefixdb.service.arrivals import Arrivals, Replies
 from prefixdb.service.calls import Headers, abort, internal_error
 from prefixdb.service.methods import Handler
+from prefixdb.service.peers import DirectPeers, Peers
 from prefixdb.service.ports import CallObserver, PeerCheck, any_peer
 from prefixdb.service.sessions import Sessions
 from prefixdb.service.streams import OpenStreams, Stream
@@ -34,6 +35,7 @@ class GateParts:
     replies: Replies
     administration: Administration
     observer: CallObserver
+    peers: Peers = field(default_factory=DirectPeers)
     check_peer: PeerCheck = any_peer
 
 
