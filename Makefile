@@ -9,6 +9,9 @@ BIN := .venv/bin
 ARGS ?=
 CXX_FILES = $(wildcard prefixdb/_native/*.cc prefixdb/_native/*.h prefixdb/_native/front/*.cc prefixdb/_native/front/*.h tests/native/*.cc tests/native/*.h)
 
+# What only the benchmark needs: the extra `bench` of pyproject.toml.
+BENCH_PACKAGES = $(shell $(BIN)/python -c 'import shlex, tomllib; print(shlex.join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"]))')
+
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -44,8 +47,10 @@ gen: env ## generate prefixdb/v1, the sync client and the generated pages of doc
 
 docs: gen ## alias: the generated pages of docs/ are made by gen
 
-bench: env ## measure against etcd in the same run (installs Debian's etcd-server and nghttp2-client)
-	@$(BIN)/python tools/bench/compare_etcd.py $(ARGS)
+bench: env ## measure against etcd, redis, RocksDB and nghttpd in one run (ARGS="--quick" for two minutes)
+	@$(BIN)/python -c 'import hiredis, matplotlib, redis' 2>/dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c tools/constraints.txt $(BENCH_PACKAGES)
+	@$(BIN)/python -m tools.bench.page $(ARGS)
 
 bench-stores: env ## measure the native store against the rocksdict store in the same run
 	@$(BIN)/python tools/bench/compare_stores.py $(ARGS)

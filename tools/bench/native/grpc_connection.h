@@ -1,7 +1,7 @@
 // One HTTP/2 connection that keeps a number of gRPC calls in flight, as any gRPC client does, and counts their answers.
 //
-// Every call must end with HTTP status 200, `grpc-status: 0` and no message cut off; anything else is a failure, and its
-// text is kept. A call is over when its stream is closed, so the trailers are part of its time. In a bidirectional
+// Every call must end with HTTP status 200, `grpc-status: 0` and no message cut off; anything else is a failure, and
+// its text is kept. A call is over when its stream is closed, so the trailers are part of its time. In a bidirectional
 // stream every message sent and its answer count as one call.
 #pragma once
 
@@ -87,10 +87,12 @@ class Connection {
   void OnMessage(Slot* slot);
   void OnEnd(Slot* slot, uint32_t error_code);
   void Count(Slot* slot);
+  // Has a body that had nothing to send asked again.
+  void Wake(const Slot& slot);
 
   static nghttp2_session_callbacks* Callbacks();
-  static ssize_t ReadBody(nghttp2_session* session, int32_t stream_id, uint8_t* buffer, size_t size,
-                                uint32_t* flags, nghttp2_data_source* source, void* self);
+  static ssize_t ReadBody(nghttp2_session* session, int32_t stream_id, uint8_t* buffer, size_t size, uint32_t* flags,
+                          nghttp2_data_source* source, void* self);
   static int OnHeader(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
                       const uint8_t* value, size_t value_size, uint8_t flags, void* self);
   static int OnDataChunk(nghttp2_session* session, uint8_t flags, int32_t stream_id, const uint8_t* data, size_t size,

@@ -31,9 +31,9 @@ class Histogram {
 
   uint64_t total() const { return total_; }
 
-  void Clear() {
-    counts_.fill(0);
-    total_ = 0;
+  void Merge(const Histogram& other) {
+    for (size_t index = 0; index < counts_.size(); ++index) counts_[index] += other.counts_[index];
+    total_ += other.total_;
   }
 
  private:

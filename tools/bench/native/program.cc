@@ -1,10 +1,12 @@
 #include "program.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 
 namespace bench {
 
@@ -16,7 +18,9 @@ rusage Usage() {
   return usage;
 }
 
-double Seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; }
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
 
 }  // namespace
 
@@ -55,6 +59,13 @@ double CpuSeconds() {
   return Seconds(usage.ru_utime) + Seconds(usage.ru_stime);
 }
 
-uint64_t PeakBytes() { return static_cast<uint64_t>(Usage().ru_maxrss) * 1024; }
+// Not the peak: getrusage's is inherited from whoever started the program.
+uint64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  uint64_t pages = 0;
+  uint64_t resident = 0;
+  if (!(file >> pages >> resident)) Fail("cannot read /proc/self/statm");
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
 
 }  // namespace bench

@@ -25,7 +25,7 @@ class Arguments {
 uint64_t NowNs();
 // Seconds of processor time of this process, user and system.
 double CpuSeconds();
-// Largest resident memory of this process so far.
-uint64_t PeakBytes();
+// Resident memory of this process.
+uint64_t ResidentBytes();
 
 }  // namespace bench
