@@ -8,17 +8,14 @@ namespace {
 
 constexpr char kFamilySystem = 0;
 constexpr char kFamilyData = 1;
-constexpr size_t kDataHeadBytes = kNamespaceBytes + 1 + 2;
 constexpr size_t kSystemHeadBytes = kNamespaceBytes + 1 + 1;
 
 std::string DataHead(uint64_t namespace_id, uint16_t database, size_t room) {
+  char bytes[kDataHeadBytes];
+  WriteDataHead(namespace_id, database, bytes);
   std::string head;
   head.reserve(kDataHeadBytes + room);
-  AppendU64(namespace_id, &head);
-  head.push_back(kFamilyData);
-  head.push_back(static_cast<char>(database >> 8));
-  head.push_back(static_cast<char>(database & 0xff));
-  return head;
+  return head.append(bytes, sizeof bytes);
 }
 
 // The smallest key above every key that starts with `prefix`. The family byte is never 0xff, so it stops the carry.
@@ -39,6 +36,13 @@ std::string NamespacePrefix(uint64_t namespace_id) {
   std::string prefix;
   AppendU64(namespace_id, &prefix);
   return prefix;
+}
+
+void WriteDataHead(uint64_t namespace_id, uint16_t database, char* to) noexcept {
+  WriteU64(namespace_id, to);
+  to[kNamespaceBytes] = kFamilyData;
+  to[kNamespaceBytes + 1] = static_cast<char>(database >> 8);
+  to[kNamespaceBytes + 2] = static_cast<char>(database & 0xff);
 }
 
 std::optional<std::string> EncodeDataKey(uint64_t namespace_id, uint16_t database, std::string_view user_key) {

@@ -16,6 +16,7 @@
 namespace prefixdb {
 
 inline constexpr size_t kNamespaceBytes = 8;
+inline constexpr size_t kDataHeadBytes = kNamespaceBytes + 1 + 2;  // In front of the user key in a data row's key.
 inline constexpr size_t kUserKeyBytesMax = 4096;
 inline constexpr uint64_t kNamespaceIdMax = UINT64_MAX - 1;  // 2^64-1 is never issued, so id + 1 always exists.
 
@@ -32,6 +33,9 @@ std::optional<uint64_t> NamespaceOf(std::string_view row_key) noexcept;
 
 // The 8 big-endian bytes in front of every key of a namespace. REQUIRES: nothing; 2^64-1 is allowed as an end.
 std::string NamespacePrefix(uint64_t namespace_id);
+
+// Writes what every key of a database begins with. REQUIRES: kDataHeadBytes writable bytes at `to`.
+void WriteDataHead(uint64_t namespace_id, uint16_t database, char* to) noexcept;
 
 // The functions below return nothing when an argument is out of range (the Python functions raise there).
 std::optional<std::string> EncodeDataKey(uint64_t namespace_id, uint16_t database, std::string_view user_key);
