@@ -2,6 +2,9 @@
 
 The order is what the registry's promises rest on. A change is visible in memory only after it is durable, and listeners
 hear of it after it is visible and the lock is free. After an outcome nobody knows, memory believes the store.
+
+Exact listeners hear of it earlier, before the lock is free: whoever comes second with the same change, and is told that
+it has been made, is then told something that is in force everywhere.
 """
 
 from __future__ import annotations
@@ -37,12 +40,18 @@ class Changing:
         self._store = store
         self._directory = directory
         self._lock = threading.Lock()
+        self._exact: list[Listener] = []
         self._listeners: list[Listener] = []
         self._changed: list[int] = []
 
     def add_listener(self, listener: Listener) -> None:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
         self._listeners.append(listener)
+
+    def add_exact_listener(self, listener: Listener) -> None:
+        """As ``add_listener``, but called with the lock held: it may not change a namespace or wait for who could, and
+        it must not raise."""
+        self._exact.append(listener)
 
     def settle(self) -> None:
         """Return once every change that was committed before this call is visible in memory."""
@@ -62,6 +71,9 @@ class Changing:
                     yield
                 finally:
                     announced, self._changed = self._changed, []
+                    for namespace_id in announced:
+                        for exact in self._exact:
+                            exact(namespace_id)
         finally:
             for namespace_id in announced:
                 self._announce(namespace_id)

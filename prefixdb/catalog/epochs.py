@@ -14,6 +14,7 @@ from collections.abc import Callable
 from prefixdb.catalog.entities import DEFAULT_NAMESPACE_ID
 
 Listener = Callable[[int | None], None]
+"""Called with a namespace, or with None for everyone."""
 
 
 class Epochs:
@@ -23,6 +24,7 @@ class Epochs:
         self._changes = threading.Lock()
         self._everyone = 0
         self._namespaces: dict[int, int] = {}
+        self._exact: list[Listener] = []
         self._listeners: list[Listener] = []
 
     def of(self, namespace_id: int, *, guest: bool = False) -> int:
@@ -38,12 +40,25 @@ class Epochs:
         """
         self._listeners.append(listener)
 
+    def add_exact_listener(self, listener: Listener) -> None:
+        """Have ``listener`` called after every move with the number that moved, before other listeners.
+
+        For who keeps numbers of its own, and knows by itself that guests depend on that of namespace 0. It returns when
+        nothing is served any more that was looked at before the move, and it must not raise: its caller answers next.
+        """
+        self._exact.append(listener)
+
     def move(self, namespace_id: int | None) -> None:
-        """Note a change that is durable and visible: of one namespace, or of everyone with None."""
+        """Note a change that is durable and visible: of one namespace, or of everyone with None.
+
+        Locks of the catalog may be held meanwhile, so no listener may wait for who could want one.
+        """
         with self._changes:
             if namespace_id is None:
                 self._everyone += 1
             else:
                 self._namespaces[namespace_id] = self._namespaces.get(namespace_id, 0) + 1
+        for exact in self._exact:
+            exact(namespace_id)
         for listener in self._listeners:
             listener(None if namespace_id == DEFAULT_NAMESPACE_ID else namespace_id)

@@ -3,6 +3,9 @@
 The order is always the same: durable, then visible, then the namespace's epoch moved, then the reply. So a session that
 was looked at after the reply has seen the change, and one that was looked at before looks again. When it stays open
 whether a commit was applied, the epoch moves too: looking once too often costs little.
+
+The epoch moves before the namespace's lock is free. Whoever comes second with the same change, finds it made already
+and is told so, is then told something that is in force.
 """
 
 from __future__ import annotations
@@ -82,17 +85,17 @@ class Changes:
 
     @contextmanager
     def of(self, namespace_id: int) -> Iterator[Change]:
-        """Hold the namespace's lock; afterwards, without it, move its epoch when something was, or may be, changed.
+        """Hold the namespace's lock; at the end of it move its epoch when something was, or may be, changed.
 
         What is read inside cannot change by another holder before it is written. Not reentrant.
         """
         change = Change(self._store, self._registry, namespace_id)
-        try:
-            with self._turn_of(namespace_id):
+        with self._turn_of(namespace_id):
+            try:
                 yield change
-        finally:
-            if change.is_felt:
-                self._epochs.move(namespace_id)
+            finally:
+                if change.is_felt:
+                    self._epochs.move(namespace_id)
 
     @contextmanager
     def _turn_of(self, namespace_id: int) -> Iterator[None]:

@@ -165,9 +165,9 @@ class Keyring:
             retired = self._signing[0] if self._signing else None
             self._keys = MappingProxyType(keys)
             self._signing = (kid, private)
+        self._announce()
         if retired is not None:
             self._drop_file(retired)
-        self._announce()
         return kid
 
     def remove(self, kid: str) -> None:
@@ -183,8 +183,8 @@ class Keyring:
             if self._signing is not None and self._signing[0] == kid:
                 raise error(Reason.SIGNING_KEY_IN_USE)
             self._forget(kid)
+        self._announce()  # Before the file: a disk that fails there must not leave the key's tokens believed.
         self._drop_file(kid)
-        self._announce()
 
     def _forget(self, kid: str) -> None:
         key = schema.signing_key_key(kid)

@@ -143,6 +143,14 @@ class Registry:
         """Have ``listener(namespace_id)`` called after every change that is durable and visible in memory."""
         self._changes.add_listener(listener)
 
+    def add_exact_listener(self, listener: Listener) -> None:
+        """As ``add_listener``, but called before anybody can make another change, or be told that this one was made.
+
+        It returns when nothing is served any more that was looked at before. It may not change a namespace, or wait for
+        who could, and it must not raise.
+        """
+        self._changes.add_exact_listener(listener)
+
     # --- changing --------------------------------------------------------------------------------------------------
 
     def create(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
@@ -84,6 +85,16 @@ class Gate(GenericHandler):
     def paths(self) -> frozenset[str]:
         """Every path that is answered."""
         return frozenset(self._makers) | frozenset(self._public)
+
+    @property
+    def closed(self) -> PrefixdbError | None:
+        """What new calls are refused with; None while they are let in."""
+        return self._closed
+
+    def halt(self, path: str) -> None:
+        """Stop serving: somebody else has found that a row of another namespace was about to leave. Idempotent."""
+        if not self.halted:
+            self._halt(path, IsolationError("a row outside of the caller's namespace"), secrets.token_hex(8))
 
     def close(self, reason: PrefixdbError) -> None:
         """Refuse every new call with ``reason``; calls that run go on."""

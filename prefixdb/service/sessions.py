@@ -109,7 +109,14 @@ class Sessions:
             UnauthenticatedError: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
             PermissionDeniedError: NAMESPACE_SUSPENDED or NAMESPACE_BANNED; NOT_PERMITTED for a guest without a grant.
         """
-        token = bearer_token(metadata)
+        return self.admit_token(bearer_token(metadata))
+
+    def admit_token(self, token: str | None) -> Admission:
+        """Return the admission of a token, of the anonymous with None.
+
+        Raises:
+            UnauthenticatedError, PermissionDeniedError: as ``admit``.
+        """
         if token is None:
             return self._admit_anonymous()
         # The hash is the key, so that the cache's index holds nothing a memory dump could be searched for by value.

@@ -167,10 +167,10 @@ def test_changes_of_one_namespace_take_turns_and_those_of_others_do_not_wait(peo
     assert order == ["other", "first", "second"] and changes._turns == {}
 
 
-def test_the_epoch_moves_once_without_the_lock_and_only_when_something_was_changed(people, acme):
+def test_the_epoch_moves_once_before_the_lock_is_free_and_only_when_something_was_changed(people, acme):
     changes = Changes(people.store, people.registry, people.epochs)
     turns = []
-    people.epochs.add_listener(lambda namespace_id: turns.append((namespace_id, dict(changes._turns))))
+    people.epochs.add_listener(lambda namespace_id: turns.append((namespace_id, set(changes._turns))))
     with changes.of(acme):
         pass
     with changes.of(acme) as change:
@@ -182,7 +182,8 @@ def test_the_epoch_moves_once_without_the_lock_and_only_when_something_was_chang
         change.commit([put(acme)])
         change.commit([put(acme, b"two")], felt=False)
         assert turns == []
-    assert turns == [(acme, {})]
+    assert turns == [(acme, {acme})]
+    assert changes._turns == {}
 
 
 def test_a_change_that_fails_after_it_wrote_moves_the_epoch_too(people, acme):

@@ -16,6 +16,7 @@ constexpr size_t kSessionBytes = 512;
 }  // namespace
 
 void Changes::Changed(std::optional<uint64_t> namespace_id) {
+  uint64_t forgotten = 0;
   {
     const std::lock_guard lock(mutex_);
     const uint64_t stamp = count_.load(std::memory_order_relaxed) + 1;
@@ -26,11 +27,14 @@ void Changes::Changed(std::optional<uint64_t> namespace_id) {
       found->second->changed.store(stamp, std::memory_order_release);
     } else {
       others_ = stamp;
+      // There is no session of it. A pass may have checked one that went meanwhile only if it was forgotten meanwhile.
+      if (settled_ == forgotten_) return;
     }
+    forgotten = forgotten_;
   }
-  // The moves must be seen by whichever pass `settle` does not wait for, so they must not linger in this processor.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   settle_();
+  const std::lock_guard lock(mutex_);
+  settled_ = std::max(settled_, forgotten);
 }
 
 std::shared_ptr<const NamespaceStamp> Changes::StampOf(uint64_t namespace_id) {
@@ -51,6 +55,7 @@ void Changes::Forget() {
     if (each->second.use_count() == 1) {
       others_ = std::max(others_, each->second->changed.load(std::memory_order_relaxed));
       each = stamps_.erase(each);
+      ++forgotten_;
     } else {
       ++each;
     }

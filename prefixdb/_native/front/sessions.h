@@ -51,12 +51,13 @@ struct NamespaceStamp {
 // Thread-safe.
 class Changes {
  public:
-  // `settle`: Loop::Settle of every loop.
+  // `settle`: Loop::Settle of every loop. What happened before it is seen by every pass that it does not wait for.
   explicit Changes(std::function<void()> settle) : settle_(std::move(settle)) {}
 
   uint64_t now() const noexcept { return count_.load(std::memory_order_acquire); }
   // Something of the namespace has changed, or of everyone with nothing; durable and visible already. Returns when no
-  // loop is in a pass that could have checked the state before (calls `settle`). Not on a loop's thread.
+  // loop is in a pass that could have checked the state before (calls `settle`; at once when nobody has a session of
+  // the namespace, so that a hundred thousand namespaces are made and dropped without a stop). Not on a loop's thread.
   void Changed(std::optional<uint64_t> namespace_id);
 
   std::shared_ptr<const NamespaceStamp> StampOf(uint64_t namespace_id);
@@ -73,6 +74,8 @@ class Changes {
   mutable std::mutex mutex_;
   std::unordered_map<uint64_t, std::shared_ptr<NamespaceStamp>> stamps_;
   uint64_t others_ = 0;         // The newest change of a namespace that is not in `stamps_`.
+  uint64_t forgotten_ = 0;      // Namespaces that were dropped from `stamps_` so far, ...
+  uint64_t settled_ = 0;        // ... and how many of them before the last `settle` that has returned began.
   size_t forget_at_ = 1 << 10;  // Size of `stamps_` at which those nobody looks at any more are dropped.
 };
 
