@@ -91,6 +91,8 @@ bool DemandClients(SSL_CTX* context, const std::string& pem) {
   const BioPointer text = Memory(pem);
   if (!text) return false;
   X509_STORE* const store = SSL_CTX_get_cert_store(context);
+  // Any of these is trusted as it is, also one that is no root: as gRPC has it.
+  X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
   size_t authorities = 0;
   while (const CertificatePointer authority = NextCertificate(text.get())) {
     if (X509_STORE_add_cert(store, authority.get()) != 1 || SSL_CTX_add_client_CA(context, authority.get()) != 1) {
