@@ -96,7 +96,8 @@ class Connections : public Upstream, public UpstreamLink::Owner {
   Loop::Time busy_since_{};
   bool busy_ = false;
   std::list<UpstreamCallPtr> waiting_;
-  std::vector<UpstreamCallPtr> lost_;
+  std::vector<UpstreamCallPtr> lost_;                 // To be told at the end of the pass.
+  std::vector<UpstreamCallPtr> refused_;              // The same: their headers are too large.
   std::vector<std::unique_ptr<UpstreamLink>> links_;  // The last one takes new calls, unless it is retired.
 };
 
@@ -105,6 +106,7 @@ Connections::~Connections() {
   for (const UpstreamCallPtr& call : waiting_) call->waiting = false;
   for (const UpstreamCallPtr& call : waiting_) call->End();
   for (const UpstreamCallPtr& call : lost_) call->End();
+  for (const UpstreamCallPtr& call : refused_) call->End();
 }
 
 std::unique_ptr<Forward> Connections::Open(const Headers& headers, bool end_stream, ForwardSink* sink) {
@@ -114,7 +116,11 @@ std::unique_ptr<Forward> Connections::Open(const Headers& headers, bool end_stre
   call->request = headers;
   call->body_ended = end_stream;
   ++open_;
-  if (waiting_.size() >= limits_.waiting_max) {
+  size_t bytes = 0;
+  for (const auto& [name, value] : headers) bytes += name.size() + value.size() + 32;
+  if (bytes > limits_.header_bytes_max) {
+    refused_.push_back(call);
+  } else if (waiting_.size() >= limits_.waiting_max) {
     lost_.push_back(call);
   } else {
     Queue(call);
@@ -158,6 +164,9 @@ void Connections::Flush() {
   Dispatch();
   for (const UpstreamCallPtr& call : std::exchange(lost_, {})) {
     if (ForwardSink* sink = call->End()) sink->OnLost(false);
+  }
+  for (const UpstreamCallPtr& call : std::exchange(refused_, {})) {
+    if (ForwardSink* sink = call->End()) sink->OnReset(NGHTTP2_INTERNAL_ERROR);
   }
   // A flush adds no links: calls that are opened meanwhile wait for the next one.
   for (const auto& link : links_) link->Flush();

@@ -144,7 +144,6 @@ nghttp2_session* UpstreamLink::Callbacks::NewSession(UpstreamLink* link) {
     nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, OnFrameNotSent);
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
-    nghttp2_option_set_max_send_header_block_length(options, kRequestHeadersBytesMax);
     // A status message that ends with a space is passed on as it is.
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(options, 1);
     if (nghttp2_session_client_new2(&session, callbacks, link, options) != 0) session = nullptr;

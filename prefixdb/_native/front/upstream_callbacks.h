@@ -8,7 +8,6 @@
 namespace prefixdb::front {
 
 inline constexpr size_t kAnswerHeadersBytesMax = 64 * 1024;
-inline constexpr size_t kRequestHeadersBytesMax = 256 * 1024;  // With a client's certificate; clients are bounded.
 
 struct UpstreamLink::Callbacks {
   // Null when there is no memory.

@@ -14,6 +14,9 @@ namespace prefixdb::front {
 struct UpstreamLimits {
   size_t running_max = 8192;  // Calls on one connection, if the server allows as many.
   size_t waiting_max = 8192;  // Calls that wait for room on one; beyond that they are lost at once.
+  // Of a request's headers, with 32 bytes for each as HTTP/2 counts them. nghttp2 sends no block above 64 KiB, and
+  // gives up the connection, with everybody's calls, over one header of that size.
+  size_t header_bytes_max = 60 * 1024;
   int32_t stream_window_bytes = 64 * 1024;
   std::chrono::milliseconds pause{100};      // After the server could not be reached.
   std::chrono::milliseconds patience{1000};  // With a server whose queue of connections is full.
