@@ -34,6 +34,7 @@ _SETTINGS = {
     "http": "server.http",
     "ready_file": "server.ready_file",
     "store": "store.kind",
+    "front": "server.front",
     "durability": "store.durability",
     "anonymous": "auth.anonymous",
     "issuers": "auth.issuers",
@@ -58,6 +59,11 @@ _GLOBAL_SETTINGS = {"insecure": "server.insecure", "tls_cert": "tls.cert", "tls_
     "--store",
     type=click.Choice(["auto", "native", "rocksdict"]),
     help="Storage engine; auto takes native where it was built, else rocksdict. [auto]",
+)
+@click.option(
+    "--front",
+    type=click.Choice(["auto", "native", "python"]),
+    help="What answers the port; auto takes native over the native store, else python. [auto]",
 )
 @click.option("--durability", type=click.Choice(["fsync", "os"]), help="When a write counts as safe. [fsync]")
 @click.option(
@@ -168,5 +174,5 @@ def _announce(app: App) -> None:
     """Print the one line by which programs know that the server is ready."""
     import prefixdb
 
-    sys.stdout.write(f"prefixdb {prefixdb.__version__} listening on {app.address} (store: {app.store_name})\n")
+    sys.stdout.write(f"prefixdb {prefixdb.__version__} listening on {app.address} ({app.made_of})\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """The server, wired together. Which part does what is said where the part is; here stands only who is given to whom.
 
-order of start: directory and lock → store → catalog → audit → begun bans published → services → gRPC port → HTTP port
+order of start: directory and lock → store → catalog → audit → begun bans published → services → front → HTTP port
 order of end:   no new calls → running calls end or are cut → ports → committer → reclaimer → audit → store
 """
 
@@ -10,10 +10,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-
-import grpc
 
 from prefixdb import __version__
 from prefixdb.backup.spool_room import SpoolRoom
@@ -29,22 +27,14 @@ from prefixdb.server.alarms import Alarms, keep_looking
 from prefixdb.server.audit import AUDIT_FILE, AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.exposure import notices
+from prefixdb.server.fronts import Front, PythonFront, choose_front
 from prefixdb.server.http import HttpServer, Page
 from prefixdb.server.lifecycle import run_until_signalled
 from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
 from prefixdb.server.standard import Health, reflection_handlers
 from prefixdb.server.tls import Certificates
 from prefixdb.server.tls_subject import check_certificate
-from prefixdb.server.transport import (
-    CHANNEL_OPTIONS,
-    bind,
-    check_exposure,
-    connections_max,
-    is_local,
-    join_address,
-    raise_open_files,
-    split_address,
-)
+from prefixdb.server.transport import check_exposure, is_local, join_address, raise_open_files, split_address
 from prefixdb.service.administration import Administration
 from prefixdb.service.arrivals import Arrivals, Replies
 from prefixdb.service.auth import Auth
@@ -62,7 +52,7 @@ from prefixdb.service.members import MembersService
 from prefixdb.service.methods import Method, methods_of
 from prefixdb.service.mutations import WritePlanner
 from prefixdb.service.namespaces import Namespaces
-from prefixdb.service.peers import DirectPeers, Peers
+from prefixdb.service.peers import DirectPeers, ForwardedPeers
 from prefixdb.service.ports import PeerCheck, any_peer
 from prefixdb.service.public import GateParts
 from prefixdb.service.sessions import Sessions
@@ -123,7 +113,7 @@ class App:
                 "exposure": lambda: (notice.text for notice in self.notices),
             }
         )
-        self.peers: Peers = DirectPeers()
+        self.front: Front | None = None
         self.address = ""
         self.http_address = ""
         self._parts = AsyncExitStack()
@@ -155,9 +145,9 @@ class App:
         return self._stopping is None and bool(self.address) and not self.gate.halted
 
     @property
-    def store_name(self) -> str:
-        """The store in use, for the line that says the server is ready."""
-        return self.store.status().name
+    def made_of(self) -> str:
+        """The parts that were chosen, for the line that says the server is ready."""
+        return f"store: {self.store.status().name}, front: {self.front_name}"
 
     async def stop(self, drain_s: float | None = None) -> None:
         """End within ``drain_s`` (from the configuration when None) and a moment. A second call waits for the first."""
@@ -169,8 +159,9 @@ class App:
     async def hurry(self) -> None:
         """Cut whatever still runs; for the operator who asked twice."""
         self._hurried = True
-        self.streams.drain(error(Reason.DRAINING))
-        await self._server.stop(None)
+        self._cut(error(Reason.DRAINING))
+        if self.front is not None:
+            await self.front.stop(None)
 
     async def _open_data(self) -> None:
         """Directory, lock, store, catalog, audit."""
@@ -191,6 +182,7 @@ class App:
             compaction_bytes_per_second=config.store.compaction_bytes_per_second,
         )
         self._parts.push_async_callback(asyncio.to_thread, self.store.close)
+        self.front_name = choose_front(config, self.store.status().name)
         self.registry = await asyncio.to_thread(Registry, self.store, self.clock)
         keyring = await asyncio.to_thread(Keyring, self.store, self.clock, data_dir)
         self.issuers = await asyncio.to_thread(Issuers, config.issuers_file) if config.issuers_file else None
@@ -212,6 +204,8 @@ class App:
         store, clock, registry = self.store, self.clock, self.registry
         self.sessions = Sessions(self.authority, registry, clock, self.config.auth.anonymous)
         self.streams = OpenStreams(asyncio.get_running_loop())
+        self.streams.count_with(self._front_views, lambda: self._front_facts().get("streams", 0))
+        self.metrics.count_with(lambda: {} if self.front is None else self.front.calls())
         self.arrivals = Arrivals(asyncio.get_running_loop())
         self.replies = Replies()
         registry.add_listener(self.streams.poke)
@@ -243,12 +237,12 @@ class App:
                 self.replies,
                 self.administration,
                 self.metrics,
-                peers=self.peers,
+                peers=DirectPeers() if self.front_name == "python" else ForwardedPeers(),
                 check_peer=self._check_peer,
             ),
             self._methods(),
             self.health.handlers() | (reflection_handlers(_SERVICE_NAMES) if self._offers_reflection() else {}),
-            on_halt=lambda: self.health.set_serving(False),
+            on_halt=self._halted,
         )
         self._background: set[asyncio.Task[None]] = set()
         self.reclaimer.start()
@@ -286,9 +280,10 @@ class App:
             str(self.config.data_dir),
             clock.now_ms(),
             lambda: len(self.streams),
-            lambda: len(self.sessions),
+            self._sessions_cached,
             self.audit,
             self.alarms.texts,
+            lambda: self.front_name,
         )
         credentials = Credentials(registry, authority, administration, door)
         implementations = {
@@ -347,28 +342,62 @@ class App:
 
     async def _listen(self) -> None:
         """Open the ports; from here on calls are answered."""
-        self._server = grpc.aio.server(
-            options=(*CHANNEL_OPTIONS, ("grpc.max_allowed_incoming_connections", connections_max()))
-        )
-        self._server.add_generic_rpc_handlers((self.gate,))
-        address = bind(self._server, self.config, self.certificates)
+        front = self.front = self._make_front()
+        self._parts.push_async_callback(front.stop, None)
         self.health.set_serving(True)
-        await self._server.start()
-        self.address = address
-        self._parts.push_async_callback(self._server.stop, None)
+        await front.start()
+        self.address = front.address
         self.metrics.observe(
             Facts(
                 store=self.store.status,
                 namespaces=lambda: {state.name: count for state, count in self.registry.counts().items()},
                 streams_open=lambda: len(self.streams),
-                sessions_cached=lambda: len(self.sessions),
+                sessions_cached=self._sessions_cached,
                 audit_available=lambda: self.audit.available,
                 serving=lambda: self.serving,
                 alarms=self.alarms.counts,
+                front=self._front_facts,
             )
         )
         if self.config.server.http:
             await self._listen_http()
+
+    def _make_front(self) -> Front:
+        if self.front_name == "python":
+            return PythonFront(self.config, self.gate, self.certificates)
+        from prefixdb.server.front import FrontParts, NativeFront
+
+        parts = FrontParts(
+            self.store,
+            self.registry,
+            self.authority,
+            self.sessions,
+            self.gate,
+            self._check_peer,
+            self.clock,
+            self.certificates,
+        )
+        return NativeFront(self.config, parts)
+
+    def _front_views(self, namespace_id: int) -> int:
+        return 0 if self.front is None else self.front.views(namespace_id)
+
+    def _front_facts(self) -> Mapping[str, int]:
+        return {} if self.front is None else self.front.facts()
+
+    def _sessions_cached(self) -> int:
+        return len(self.sessions) + self._front_facts().get("sessions", 0)
+
+    def _halted(self) -> None:
+        self.health.set_serving(False)
+        if self.front is not None:
+            self.front.halt()
+
+    def _cut(self, reason: PrefixdbError) -> None:
+        """End every stream, and whatever else is not Python's."""
+        self.streams.drain(reason)
+        if self.front is not None:
+            self.front.cut(reason)
 
     async def _listen_http(self) -> None:
         host, port = split_address(self.config.server.http, "server.http")
@@ -388,11 +417,14 @@ class App:
     async def _stop(self, drain_s: float) -> None:
         reason = error(Reason.DRAINING)
         self.gate.close(reason)
+        if self.front is not None:
+            self.front.drain(reason)
         await self.health.leave()
         self.streams.drain(reason, idle_only=True)
         await self._settle(drain_s)
-        self.streams.drain(reason)
-        await self._server.stop(min(drain_s, CUT_BEFORE_END_S))
+        self._cut(reason)
+        if self.front is not None:
+            await self.front.stop(min(drain_s, CUT_BEFORE_END_S))
         await self._parts.aclose()
 
     async def _settle(self, drain_s: float) -> None:
@@ -404,9 +436,14 @@ class App:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         while not self._hurried and loop.time() < begin + drain_s - CUT_BEFORE_END_S:
-            if loop.time() >= begin + LAME_DUCK_S and not self.gate.running and not len(self.streams):
+            if loop.time() >= begin + LAME_DUCK_S and not self._busy:
                 return
             await asyncio.sleep(0.01)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether calls run."""
+        return bool(self.gate.running or len(self.streams) or (self.front is not None and self.front.running))
 
     def _metrics_page(self) -> Page:
         return Page(200, self.metrics.render(), CONTENT_TYPE)
@@ -443,7 +480,7 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None] | None = N
         if ready is not None:
             ready(app.address)
         else:
-            sys.stdout.write(f"prefixdb {__version__} listening on {app.address} (store: {app.store_name})\n")
+            sys.stdout.write(f"prefixdb {__version__} listening on {app.address} ({app.made_of})\n")
             sys.stdout.flush()
 
     await run_until_signalled(app, config.server.ready_file, announce)

@@ -37,6 +37,9 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True, rename={"drain_ms
     insecure: allow a listen address that is not loopback without TLS.
     reflection: ``auto`` offers gRPC reflection on loopback only.
     drain_ms: how long running calls may go on after SIGTERM before they are cut.
+    front: what answers the gRPC port. ``native`` answers KeyValue in C++, over the native store, and passes everything
+        else on to Python; ``python`` does all in Python; ``auto`` takes native where the native store is in use. A
+        forced choice never falls back.
     """
 
     data_dir: str = "prefixdb-data"
@@ -46,6 +49,7 @@ class ServerSection(msgspec.Struct, frozen=True, kw_only=True, rename={"drain_ms
     insecure: bool = False
     reflection: Literal["auto", "on", "off"] = "auto"
     drain_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 8_000
+    front: Literal["auto", "native", "python"] = "auto"
 
 
 class StoreSection(

@@ -60,6 +60,7 @@ class Certificates:
         self._stamp = self._seen = self._stamp_now()
         self._files = read_tls_files(tls)
         self._fresh: grpc.ServerCertificateConfiguration | None = None
+        self._use: Callable[[TlsFiles], None] | None = None
         self._problem = ""
         self._reminded_ms = 0
         self._remind()
@@ -81,6 +82,18 @@ class Certificates:
             _configuration(self._files), take, require_client_authentication=bool(self._tls.client_ca)
         )
 
+    def use_with(self, use: Callable[[TlsFiles], None]) -> None:
+        """Have ``use`` called with what is in use, now, and with what ``look`` finds later, in its thread.
+
+        Args:
+            use: raises InvalidArgumentError when it cannot take it; the old ones go on then.
+
+        Raises:
+            InvalidArgumentError: it cannot take what is in use now.
+        """
+        use(self._files)
+        self._use = use
+
     def look(self) -> bool:
         """Read the files if they have changed since, and return whether new ones will be used. Blocks on the disk.
 
@@ -97,6 +110,8 @@ class Certificates:
         try:
             files = read_tls_files(self._tls)
             files.check_valid_at(self._clock.now_ms())
+            if self._use is not None and files != self._files:
+                self._use(files)
         except InvalidArgumentError as failure:
             self._note(f"The new TLS files are not used, the old ones go on: {failure.message}")
             return False

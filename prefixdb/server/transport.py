@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import resource
+import socket
 
 import grpc
 
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.limits import METADATA_BYTES_MAX, REQUEST_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.http import CONNECTIONS_MAX as HTTP_CONNECTIONS_MAX
@@ -44,6 +46,9 @@ OPEN_FILES_WANTED = 65_536
 
 _OTHER_FILES = 64
 """Open files that are neither connections nor tables: logs, the audit, the HTTP port, the event loop."""
+
+BACKLOG = 4_096
+"""Connections that may wait to be taken; the kernel may allow fewer."""
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # Otherwise a second server binds the same port without an error.
@@ -172,6 +177,46 @@ def bind(server: grpc.aio.Server, config: ServerConfig, certificates: Certificat
     return join_address(host, _open_port(server, join_address(host, port), credentials))
 
 
+def bind_socket(config: ServerConfig) -> tuple[socket.socket, str]:
+    """Open the port for somebody who does not listen through gRPC; returns the socket, which listens, and the address.
+
+    A name is looked up and one of its addresses taken, one of version 4 if it has any. All addresses of version 6
+    include those of version 4, as with gRPC.
+
+    Raises:
+        InvalidArgumentError: as ``bind``.
+    """
+    path = socket_path(config.server.listen, LISTEN)
+    if path is not None:
+        with place_for(path, LISTEN):
+            return _listening(socket.AF_UNIX, os.fspath(path)), f"{PREFIX}{path}"
+    host, port = split_address(config.server.listen, LISTEN)
+    address = join_address(host, port)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
+        listening = _listening(family, where)
+    except OSError:
+        raise _cannot_bind(address) from None
+    return listening, join_address(host, listening.getsockname()[1])
+
+
+def _listening(family: int, where: object) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family != socket.AF_UNIX:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # Connections that ended lately do not matter.
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(where)  # type: ignore[arg-type]  # what getaddrinfo has given
+        made.listen(BACKLOG)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
         if credentials is None:
@@ -181,12 +226,13 @@ def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCr
     except RuntimeError:
         bound = 0
     if not bound:
-        raise error(
-            Reason.BAD_FIELD,
-            f"{LISTEN}: {address} cannot be bound. Another process may use it: choose another one, or port 0 for any.",
-            metadata={"field": LISTEN},
-        )
+        raise _cannot_bind(address)
     return bound
+
+
+def _cannot_bind(address: str) -> PrefixdbError:
+    message = f"{LISTEN}: {address} cannot be bound. Another process may use it: choose another one, or port 0 for any."
+    return error(Reason.BAD_FIELD, message, metadata={"field": LISTEN})
 
 
 def _is_socket_to_listen_on(address: str, setting: str) -> bool:

@@ -141,9 +141,21 @@ class OpenStreams:
         self._slots: dict[int | None, set[Stream]] = {}
         self._holds: dict[int, set[_Hold]] = {}
         self._draining: PrefixdbError | None = None
+        self._views_elsewhere: Callable[[int], int] = lambda _: 0
+        self._open_elsewhere: Callable[[], int] = lambda: 0
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._streams) + self._open_elsewhere()
+
+    def count_with(self, views: Callable[[int], int], open_streams: Callable[[], int]) -> None:
+        """Count streams of another keeper too, which admits and cuts them itself: the native front.
+
+        Args:
+            views: as ``views``. Thread-safe.
+            open_streams: how many there are.
+        """
+        self._views_elsewhere = views
+        self._open_elsewhere = open_streams
 
     def open(self, namespace_id: int | None, check: Callable[[], object]) -> Stream:
         """Register the running task as a stream.
@@ -202,7 +214,7 @@ class OpenStreams:
 
     def views(self, namespace_id: int) -> int:
         """Return how many streams, and how much other work, may still hold a cursor over the namespace. Thread-safe."""
-        return self._views.get(namespace_id, 0)
+        return self._views.get(namespace_id, 0) + self._views_elsewhere(namespace_id)
 
     def time(self) -> float:
         """Return the loop's time in seconds."""

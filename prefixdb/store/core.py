@@ -248,7 +248,7 @@ class StoreCore(ABC, Generic[E]):
     def _reopen(self) -> None:
         """Exchange the engine for a fresh one; the commit lock is held. Cursors end: their view dies with the old."""
         self._read_through_slot()
-        self._end_cursors(lambda: error(Reason.READ_ONLY_STORE, "The store was reopened; start the scan again."))
+        self._end_cursors(reopened)
         self._slot.interrupt()
         failure = self._slot.exchange(self._exchanged)
         with self._slot.use() as engine:
@@ -362,6 +362,11 @@ class StoreCore(ABC, Generic[E]):
             cursor.abandon()
         self._snapshots.forget()
         self._directory.forget()
+
+
+def reopened() -> PrefixdbError:
+    """Return the error for a cursor whose engine was exchanged."""
+    return error(Reason.READ_ONLY_STORE, "The store was reopened; start the scan again.")
 
 
 def is_synced(durability: str) -> bool:

@@ -19,21 +19,22 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from prefixdb._native import module
 from prefixdb.archive.scanned import RowsFacts, RowsScanner
 from prefixdb.clock import Clock
-from prefixdb.errors import Reason, error
+from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.keycodec import RowKey, Span
 from prefixdb.limits import MIB, RANGE_TOMBSTONES_MAX
 from prefixdb.store import base
 from prefixdb.store.base import Commit, CommitResult, Committer, Condition, Dropped, Ingest, Put, Row, StoreStatus
 from prefixdb.store.commit import GroupCommitter
-from prefixdb.store.core import StoreCore, is_synced
+from prefixdb.store.core import StoreCore, is_synced, reopened
 from prefixdb.store.cursor import cursor_clock, violation
 from prefixdb.store.engine import EngineOptions, LiveFile, TableWriter, max_open_files
 from prefixdb.store.faults import Doing, translate, translated
+from prefixdb.store.following import Follower, Following
 from prefixdb.store.ingest import FileIngest
 from prefixdb.store.native_committer import CommitQueue, NativeCommitter
 from prefixdb.store.native_cursor import NativeCursor
@@ -87,7 +88,8 @@ class NativeRowsScanner:
 class NativeEngine:
     """``prefixdb.store.engine.FilterEngine`` on the extension, and its reads and commits as they are.
 
-    Every call may run while another thread closes the engine; it is answered with ``EngineClosedError`` then.
+    ``handle`` is the extension's own object. Every call may run while another thread closes the engine; it is answered
+    with ``EngineClosedError`` then.
     """
 
     name = f"native (RocksDB {module.ROCKSDB_VERSION})"
@@ -132,16 +134,16 @@ class NativeEngine:
         self.cancel_background = engine.cancel_background
         self.close = engine.close
         self.abandon = engine.abandon
-        self._engine = engine
+        self.handle = engine
 
     def compact(self, begin: bytes | None, end: bytes | None, stop: Callable[[], bool] = lambda: False) -> bool:
-        return self._engine.compact(begin, end, stop)
+        return self.handle.compact(begin, end, stop)
 
     def live_files(self) -> list[LiveFile]:
-        return [LiveFile(*file) for file in self._engine.live_files()]
+        return [LiveFile(*file) for file in self.handle.live_files()]
 
     def checkpoint(self, target: Path) -> None:
-        self._engine.checkpoint(str(target))
+        self.handle.checkpoint(str(target))
 
 
 NativeOpener = Callable[[Path, EngineOptions], NativeEngine]
@@ -182,6 +184,7 @@ class NativeStore(StoreCore[NativeEngine]):
         self, directory: OpenDirectory[NativeEngine], engine: NativeEngine, clock: Clock, options: EngineOptions
     ) -> None:
         self._committer: NativeCommitter | None = None
+        self._following = Following(lambda: self._health.failure is not None or self._reserve.low)
         super().__init__(directory, engine, clock, options)
         self._space = NativeSpace(
             directory.engine_dir,
@@ -269,6 +272,7 @@ class NativeStore(StoreCore[NativeEngine]):
             self._slot.check()
             if not self._health.try_recover(self._recover):
                 raise self._health.refusal()
+        self._following.look()
 
     def submit(self, commits: Sequence[Commit]) -> tuple[CommitQueue, int, Callable[[Exception], BaseException]]:
         """Queue commits for the engine's committer thread; see ``native_committer.QueueStore``."""
@@ -312,6 +316,34 @@ class NativeStore(StoreCore[NativeEngine]):
         with self._slot.use() as engine, translated(Doing.MAINTAIN):
             return engine.table_writer(str(path))
 
+    # --- a front beside us -------------------------------------------------------------------------------------------
+
+    def follow(self, follower: Follower) -> None:
+        """Have ``follower`` use the engine too; see ``following``."""
+        self._following.follow(follower)
+
+    def check_ready(self, doing: Literal["read", "write"], *, only_deletes: bool) -> None:
+        """Return when the follower's engine is there and takes what is to be done, or raise why not. Blocks."""
+        with self._commit_lock:  # An exchange is over, and told, when this is free.
+            self._slot.check()
+        if doing == "read":
+            return
+        if self._health.failure is not None:
+            self.admit()
+        if self._reserve.low and not only_deletes:
+            raise self._reserve.refusal()
+
+    def translated(self, doing: Literal["read", "write"], failure: Exception) -> BaseException:
+        """Return the caller's error for what the follower has met, as if it had been met here, and note it."""
+        if isinstance(failure, module.EngineClosedError):
+            return self._gone(reopened if doing == "read" else self._health.refusal)
+        if doing == "read":
+            return self._read_failed(failure)
+        if isinstance(failure, module.EngineError) and failure.attempted and self._following.failed_former():
+            return translate(failure, Doing.WRITE)
+        with self._slot.use() as engine:
+            return self._commit_failed(engine, failure)
+
     # --- bans and space ----------------------------------------------------------------------------------------------
 
     def dropped(self, namespace_id: int) -> Dropped:
@@ -352,6 +384,7 @@ class NativeStore(StoreCore[NativeEngine]):
         engine.set_expiry_horizon(self._clock.now_ms())
         with self._bans_lock:
             engine.publish_bans(list(self._banned))
+        self._following.adopt(engine)
 
     def _pass_on_bans(self, published: Collection[int], withdrawn: Collection[int]) -> None:
         # An engine that comes later publishes all there are, see ``_adopt``.
@@ -371,6 +404,11 @@ class NativeStore(StoreCore[NativeEngine]):
             raise refusal()
 
         self._read = refuse
+        self._following.adopt(None)
+
+    def _after_fork(self) -> None:
+        self._following.forget()
+        super()._after_fork()
 
     def _range_deletes_in_memory(self, engine: NativeEngine) -> int:
         return engine.unflushed_range_deletes()
@@ -385,7 +423,10 @@ class NativeStore(StoreCore[NativeEngine]):
             failure = engine.failure()
         if failure is not None and self._health.failure is None:
             self._write_failed(module.EngineError(failure))
-        super()._house_round()
+        try:
+            super()._house_round()
+        finally:
+            self._following.look()  # The space was looked at before, and a recovery may have been tried.
 
     def _committer_closed(self) -> None:
         self._committer = None
@@ -404,16 +445,21 @@ class NativeStore(StoreCore[NativeEngine]):
         if isinstance(failure, module.SpanViolationError):
             return self._on_violation()
         if isinstance(failure, module.EngineClosedError):
-            return self._gone()
+            return self._gone(self._health.refusal)
         return read_failure(failure)
 
-    def _gone(self) -> BaseException:
-        """Return the error for work that met the end of its engine before it was begun."""
+    def _gone(self, while_exchanged: Callable[[], PrefixdbError]) -> BaseException:
+        """Return the error for work that met the end of its engine: of the store, or else of this engine only."""
         try:
             self._slot.check()
         except BaseException as refusal:  # noqa: BLE001 - handed to whoever raises it
             return refusal
-        return self._health.refusal()
+        return while_exchanged()
+
+    def _write_failed(self, failure: Exception) -> PrefixdbError:
+        refusal = super()._write_failed(failure)
+        self._following.look()
+        return refusal
 
     def _raise_commit_failure(self, engine: NativeEngine, failure: Exception) -> NoReturn:
         refusal = self._commit_failed(engine, failure)
@@ -422,7 +468,7 @@ class NativeStore(StoreCore[NativeEngine]):
     def _commit_failed(self, engine: NativeEngine, failure: Exception) -> BaseException:
         """Return the caller's error for a request that was handed to ``engine``."""
         if isinstance(failure, module.EngineClosedError):
-            return self._gone()
+            return self._gone(self._health.refusal)
         if not isinstance(failure, module.EngineError):
             # A damaged row that a condition names, or an argument that is none: the request's own, nothing was written.
             return read_failure(failure) if isinstance(failure, module.DamagedRowError) else failure

@@ -23,7 +23,7 @@ from tests.cli.conftest import Cli
 from tests.store.stores import DURABLE
 from tests.support.certificates import issue
 
-READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+)\)\n")
+READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+), front: (\w+)\)\n")
 
 
 @contextmanager
@@ -76,11 +76,12 @@ def test_data_the_token_and_the_ready_file_are_where_they_were_asked_for(bare: C
     flags += ["--durability", "os", "--ready-file", str(ready_file)]
     token_file = str(data / "guardian.token")
     with serving(bare, *flags, errors=tmp_path / "errors") as ready:
-        assert ready[2] == store
+        assert ready[2] == store and ready[3] == ("native" if store == "native" else "python")
         assert ready_file.read_text().strip() == ready[1]
         secret = Path(token_file).read_text().strip()
         facts = bare("status", "--endpoint", ready[1], "--token-file", token_file, "--json").json
         assert (facts["store"], facts["durability"], facts["data_dir"]) == (store, "os", str(data))
+        assert facts["front"] == ready[3]
         assert bare("put", "k", "v", "--endpoint", ready[1], "--token-file", token_file).status == 0
     assert not ready_file.exists()
     told = (tmp_path / "errors").read_text()
@@ -116,6 +117,8 @@ def test_a_second_server_on_the_same_directory_is_told_why_not(bare: Cli, tmp_pa
         (["--anonymous", "guardian"], "'guardian'"),
         (["--listen", "unix:relative"], "absolute path"),
         (["--store", "other"], "'other'"),
+        (["--front", "other"], "'other'"),
+        (["--front", "native", "--store", "rocksdict"], "server.front: native serves the native store"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, flags: list[str], words: str) -> None:

@@ -19,6 +19,8 @@ from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.clocks import HeldClock
 from tests.support.server import Caller, RunningServer, running
 
+ALSO_BEHIND_PYTHON = True
+
 KIB = 1024
 Scenario = Callable[[RunningServer, Caller], Awaitable[None]]
 

@@ -49,6 +49,9 @@ from prefixdb.v1 import (
 store_kind = "auto"
 """The store of servers started here; ``tests.support.server_stores`` says which."""
 
+front_kind = "auto"
+"""What answers their port; as above."""
+
 PASSWORD = "correct horse battery staple"
 """The password of members whose test does not care."""
 
@@ -254,6 +257,7 @@ async def running(
         "server.http": "127.0.0.1:0",
         "server.drain": "2s",
         "store.kind": store_kind,
+        "server.front": front_kind,
         "store.cache": "8MiB",
         "store.write_buffer": "8MiB",
     }
@@ -294,7 +298,7 @@ class ServerProcess:
 def subprocess_server(data_dir: Path, *flags: str) -> Iterator[ServerProcess]:
     """Start a server process on a free port and wait for its ready line; kill it at the end if it still runs."""
     command = [sys.executable, "-m", "prefixdb", "serve", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0"]
-    command += ["--store", store_kind]
+    command += ["--store", store_kind, "--front", front_kind]
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("a") as errors:
         process = subprocess.Popen(

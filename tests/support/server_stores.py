@@ -1,7 +1,9 @@
-"""Every test of a module that starts servers runs once with each store.
+"""Every test of a module that starts servers runs once with each store, and with it through the front that serves it.
 
 A ``conftest`` joins by importing both names of ``__all__``. A module starts servers when it has something of
-``tests.support.server`` or ``tools.lab.process`` in it, so none can be forgotten; tests of other modules run once.
+``tests.support.server`` or ``tools.lab.process`` in it, so none can be forgotten; tests of other modules run once. The
+native store is served by the native front, so whatever is tested here is tested through it as well. A module that sets
+``ALSO_BEHIND_PYTHON`` runs once more, over the native store without the native front.
 """
 
 from __future__ import annotations
@@ -15,17 +17,22 @@ __all__ = ["pytest_generate_tests", "server_store"]
 
 _STARTERS = frozenset({"tests.support.server", "tools.lab.process"})
 
+_NO_FRONT = "native-python"
+"""The native store with the Python front."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test of a module that starts servers the fixture below, once per store."""
     if any(getattr(value, "__module__", "") in _STARTERS for value in vars(metafunc.module).values()):
         if "server_store" not in metafunc.fixturenames:
             metafunc.fixturenames.insert(0, "server_store")
-        metafunc.parametrize("server_store", DURABLE, indirect=True, scope="session")
+        more = getattr(metafunc.module, "ALSO_BEHIND_PYTHON", False) and "native" in DURABLE
+        metafunc.parametrize("server_store", (*DURABLE, *([_NO_FRONT] if more else [])), indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def server_store(request: pytest.FixtureRequest) -> str:
     """The store of the servers that are started while it is in use; its name."""
-    server.store_kind = request.param
+    server.store_kind = "native" if request.param == _NO_FRONT else request.param
+    server.front_kind = "python" if request.param == _NO_FRONT else "auto"
     return server.store_kind

@@ -1,0 +1,291 @@
+"""The native front: the public port answered in C++, with this process's Python server behind it.
+
+    clients ──► front (C++, _native/front/) ──── KeyValue over the native store
+                   │        ▲ questions: who is this token, what does this failure mean
+                   ▼        │
+                unix socket, mode 0600 ──► gRPC (Python): everything else, and whatever the front hands over
+
+Python decides, here as everywhere: the front is given finished answers and is told of every change before whoever made
+it is answered. This module brings the parts together; what each promises is said in ``_native/module.pyi``,
+``service/answers.py``, ``service/peers.py`` and ``store/following.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import grpc
+
+from prefixdb._native import module
+from prefixdb.catalog.namespaces import Registry
+from prefixdb.catalog.rules_twin import check_rules_twin
+from prefixdb.catalog.tokens import TokenAuthority
+from prefixdb.clock import Clock, HeldTime, SystemClock
+from prefixdb.errors import PrefixdbError, Reason, error
+from prefixdb.limits import REQUEST_BYTES_MAX
+from prefixdb.rpcstatus import retry_after_ms
+from prefixdb.server.config import ServerConfig
+from prefixdb.server.tls import Certificates
+from prefixdb.server.tls_files import TlsFiles
+from prefixdb.server.transport import bind_socket, connections_max
+from prefixdb.server.unix_socket import PATH_BYTES_MAX, PREFIX, place_for
+from prefixdb.service.answers import AnswerParts, Answers, watch
+from prefixdb.service.calls import internal_error
+from prefixdb.service.gate import Gate
+from prefixdb.service.ports import PeerCheck
+from prefixdb.service.sessions import Sessions
+from prefixdb.store.native import NativeStore
+
+if TYPE_CHECKING:
+    from prefixdb.store.base import Store
+
+_LOG = logging.getLogger("prefixdb.front")
+
+SOCKET_NAME = "front.sock"
+"""Of the unix socket in the data directory; a dead server's is removed by the next one, which holds the lock."""
+
+THREADS_MAX = 4
+"""Loops of the front. Each keeps a core busy when it can; the store and Python want some, too."""
+
+FAREWELL_S = 0.5
+"""How long connections have to take their last answers and go, at the end."""
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
+    # The front bounds what clients send. It adds their address and certificate.
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 128 * 1024),
+    # One connection of the front carries the calls of many clients, each of which has its own bound there.
+    ("grpc.max_concurrent_streams", 1 << 20),
+    ("grpc.http.overload_protection", 0),  # As on the public port; see ``transport``.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+)
+"""Of the Python server behind the front."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontParts:
+    """Who stands behind the front."""
+
+    store: Store
+    registry: Registry
+    authority: TokenAuthority
+    sessions: Sessions
+    gate: Gate
+    check_peer: PeerCheck
+    clock: Clock
+    certificates: Certificates | None
+
+
+class NativeFront:
+    """The public port and the server behind it. Belongs to the event loop's thread, but for ``views``.
+
+    Args:
+        config: of the server.
+        parts: who stands behind.
+
+    Raises:
+        TypeError: the store in use is another one.
+    """
+
+    name = "native"
+
+    def __init__(self, config: ServerConfig, parts: FrontParts) -> None:
+        if not isinstance(parts.store, NativeStore):
+            raise TypeError("the front needs the native store")
+        self._config = config
+        self._parts = parts
+        self._store = parts.store
+        self._front: module.Front | None = None
+        self._server: grpc.aio.Server | None = None
+        self._answers: Answers | None = None
+        self._sockets: list[Path] = []
+        self._directory = -1
+        self.address = ""
+
+    async def start(self) -> None:
+        """Open the port; from here on calls are answered.
+
+        Raises:
+            PrefixdbError: BAD_FIELD, an address cannot be used; INTERNAL, both sides read rules differently. What was
+                started is ended by ``stop``.
+            RuntimeError: the clock is one that the front cannot follow.
+        """
+        check_rules_twin(module.rules_permit)
+        listening, address = bind_socket(self._config)
+        try:
+            if address.startswith(PREFIX):
+                self._sockets.append(Path(address.removeprefix(PREFIX)))
+            upstream = await self._start_server()
+            parts, config = self._parts, self._config
+            self._front = module.Front(
+                listen_fd=listening.fileno(),
+                upstream_path=upstream,
+                threads=max(1, min(THREADS_MAX, len(os.sched_getaffinity(0)))),
+                value_bytes_max=config.store.value_bytes_max,
+                tied=config.tls.subject == "token",
+                anonymous=config.auth.anonymous != "off",
+                connections_max=connections_max(),
+                clock_ms=parts.clock.now_ms(),
+            )
+        except BaseException:
+            listening.close()
+            raise
+        listening.detach()  # The front's from now on.
+        self._connect(self._front)
+        self._front.start()
+        self.address = address
+
+    def _connect(self, front: module.Front) -> None:
+        """Tell the front what it has to know, and have it told of what changes."""
+        parts = self._parts
+        _follow(parts.clock, front)
+        self._store.follow(front)
+        watch(front, parts.registry, parts.authority)
+        if parts.certificates is not None:
+            parts.certificates.use_with(lambda files: _use(front, files))
+        self._answers = Answers(
+            front,
+            AnswerParts(
+                parts.sessions, parts.registry, parts.gate, self._translate, self._ready, check_peer=parts.check_peer
+            ),
+        )
+        asyncio.get_running_loop().add_reader(front.questions_fd(), self._answers.answer)
+
+    async def _start_server(self) -> str:
+        """Start the Python server on its unix socket and return the path by which that is reached."""
+        path = self._config.data_dir / SOCKET_NAME
+        place = path
+        if len(os.fsencode(path)) > PATH_BYTES_MAX:  # By way of the directory there is always room in an address.
+            self._directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            place = Path(f"/proc/self/fd/{self._directory}") / SOCKET_NAME
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers((self._parts.gate,))
+        with place_for(place, "server.data_dir"):
+            try:
+                bound = self._server.add_insecure_port(f"{PREFIX}{place}")
+            except RuntimeError:
+                bound = 0
+            if not bound:
+                raise error(
+                    Reason.BAD_FIELD,
+                    f"server.data_dir: {path} cannot be made, a unix socket. Choose another one, or --front python.",
+                    metadata={"field": "server.data_dir"},
+                )
+            self._sockets.append(path)
+            await self._server.start()
+        return os.fspath(place)
+
+    def _translate(self, doing: Literal["read", "write"], failure: Exception) -> PrefixdbError:
+        translated = self._store.translated(doing, failure)
+        if isinstance(translated, PrefixdbError):
+            return translated
+        return internal_error(f"front {doing}", translated)
+
+    async def _ready(self, doing: Literal["read", "write"], only_deletes: bool) -> None:
+        await asyncio.to_thread(self._store.check_ready, doing, only_deletes=only_deletes)
+
+    # --- what goes on ------------------------------------------------------------------------------------------------
+
+    def views(self, namespace_id: int) -> int:
+        """Return how many native calls may hold a cursor over the namespace. Thread-safe."""
+        return 0 if self._front is None else self._front.views(namespace_id)
+
+    def facts(self) -> Mapping[str, int]:
+        """Return ``connections``, ``sessions``, ``streams``, ``forwarded`` and ``punted``."""
+        return {} if self._front is None else self._front.facts()
+
+    def calls(self) -> Mapping[str, Any]:
+        """Return the calls that were answered natively; see ``module.pyi``."""
+        return {} if self._front is None else self._front.calls()
+
+    @property
+    def running(self) -> int:
+        """Native calls that are open."""
+        return 0 if self._front is None else self._front.running()
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def halt(self) -> None:
+        """Let no row leave any more."""
+        if self._front is not None:
+            self._front.halt()
+
+    def drain(self, reason: PrefixdbError) -> None:
+        """Refuse new calls with ``reason`` and tell connections to go."""
+        if self._front is not None:
+            self._front.drain(*_fields(reason))
+
+    def cut(self, reason: PrefixdbError) -> None:
+        """End what still runs natively."""
+        if self._front is not None:
+            self._front.cut(*_fields(reason))
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Give calls that Python answers ``grace_s``, and close the port; call ``cut`` before. Idempotent."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+        front, self._front = self._front, None
+        if front is not None:
+            await _empty(front)
+        for path in self._sockets:
+            path.unlink(missing_ok=True)  # While the port is open: nobody else can have taken the place.
+        if front is not None:
+            asyncio.get_running_loop().remove_reader(front.questions_fd())
+            if self._answers is not None:
+                self._answers.close()
+            await asyncio.to_thread(front.stop)
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+
+async def _empty(front: module.Front) -> None:
+    """Wait, not for long, until every connection has taken what it was sent and is gone."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + FAREWELL_S
+    while front.facts()["connections"] and loop.time() < end:  # noqa: ASYNC110 - a few times, at the end
+        await asyncio.sleep(0.005)
+
+
+def _follow(clock: Clock, front: module.Front) -> None:
+    """Have the front know the time as ``clock`` tells it."""
+    if isinstance(clock, HeldTime):
+        clock.follow(front.hold_clock)
+        return
+    if isinstance(clock, SystemClock):
+        return  # It is the machine's, too, and was told the floor.
+    raise RuntimeError(f"the front cannot follow a {type(clock).__name__}; say --front python")
+
+
+def _use(front: module.Front, files: TlsFiles) -> None:
+    try:
+        front.set_tls(files.chain, files.key, files.client_ca)
+    except ValueError as failure:
+        message = f"tls.cert: OpenSSL does not take it: {failure}."
+        raise error(Reason.BAD_FIELD, message, metadata={"field": "tls.cert"}) from failure
+
+
+def _fields(failure: PrefixdbError) -> tuple[int, int, str, str, int | None]:
+    return (
+        int(failure.code),
+        failure.reason.value.number,
+        failure.reason.name,
+        failure.message,
+        retry_after_ms(failure),
+    )
+
+
+def is_built() -> bool:
+    """Return whether the extension that is installed has the front."""
+    return hasattr(module, "Front")
