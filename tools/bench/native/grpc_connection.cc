@@ -156,8 +156,8 @@ void Connection::OnData(Slot* slot, const uint8_t* data, size_t size) {
 
 void Connection::OnMessage(Slot* slot) {
   ++tally_->messages_all;
-  tally_->smallest = std::min(tally_->smallest, slot->message_size);
-  tally_->largest = std::max(tally_->largest, slot->message_size);
+  tally_->bytes_all += slot->message_size;
+  slot->answer_size += slot->message_size;
   if (tally_->measuring) {
     ++tally_->messages;
     tally_->bytes += slot->message_size;
@@ -185,6 +185,9 @@ void Connection::OnEnd(Slot* slot, uint32_t error_code) {
 
 void Connection::Count(Slot* slot) {
   ++tally_->calls_all;
+  tally_->smallest = std::min(tally_->smallest, slot->answer_size);
+  tally_->largest = std::max(tally_->largest, slot->answer_size);
+  slot->answer_size = 0;
   if (!tally_->measuring) return;
   ++tally_->calls;
   tally_->latency.Add(NowNs() - slot->begun_ns);

@@ -36,7 +36,8 @@ struct Tally {
   uint64_t bytes = 0;     // Of those messages, their five bytes of framing included.
   uint64_t calls_all = 0;
   uint64_t messages_all = 0;
-  uint64_t smallest = UINT64_MAX;  // Message of the whole run, framing included.
+  uint64_t bytes_all = 0;
+  uint64_t smallest = UINT64_MAX;  // Bytes of one call's whole answer, in all of the run.
   uint64_t largest = 0;
   uint64_t failed = 0;
   std::string first_failure;
@@ -79,6 +80,7 @@ class Connection {
     size_t head_size = 0;
     uint64_t message_left = 0;
     uint64_t message_size = 0;
+    uint64_t answer_size = 0;
   };
 
   void Begin(Slot* slot);

@@ -161,12 +161,14 @@ void Print(const Run& run) {
   const auto us = [&](double share) { return static_cast<double>(tally.latency.Quantile(share)) / 1e3; };
   std::printf(
       "{\"seconds\": %.6f, \"calls\": %llu, \"messages\": %llu, \"bytes\": %llu, \"calls_all\": %llu, "
-      "\"messages_all\": %llu, \"smallest\": %llu, \"largest\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, "
+      "\"messages_all\": %llu, \"bytes_all\": %llu, \"smallest\": %llu, \"largest\": %llu, \"p50_us\": %.1f, "
+      "\"p99_us\": %.1f, "
       "\"p999_us\": %.1f, \"generator_cpu_s\": %.3f}\n",
       run.measured_s(), static_cast<unsigned long long>(tally.calls), static_cast<unsigned long long>(tally.messages),
       static_cast<unsigned long long>(tally.bytes), static_cast<unsigned long long>(tally.calls_all),
-      static_cast<unsigned long long>(tally.messages_all), static_cast<unsigned long long>(tally.smallest),
-      static_cast<unsigned long long>(tally.largest), us(0.50), us(0.99), us(0.999), bench::CpuSeconds());
+      static_cast<unsigned long long>(tally.messages_all), static_cast<unsigned long long>(tally.bytes_all),
+      static_cast<unsigned long long>(tally.smallest), static_cast<unsigned long long>(tally.largest), us(0.50),
+      us(0.99), us(0.999), bench::CpuSeconds());
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ class Call:
 
     path: ``/package.Service/Method``.
     messages: requests, without framing; ``draws`` is the order in which they are sent, over and over.
-    rows: rows that one message of an answer stands for.
+    rows: rows that one answer stands for, all of its messages together.
     judge: returns the rows in one message of an answer that are as they should be.
     connections, in_flight: how many connections are opened, and calls kept open on each.
     """
@@ -55,11 +55,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Smallest and largest message of a good answer, framing included, and how many messages an answer has."""
+    """Bytes of the smallest and the largest good answer, all of its messages with their framing."""
 
     smallest: int
     largest: int
-    messages: int
 
     def accept(self, smallest: int, largest: int, rows: int) -> bool:
         """Return whether answers of these sizes can be good ones with so many rows each."""
@@ -84,18 +83,13 @@ def prove(channel: grpc.Channel, call: Call, token: str = "") -> Sizes:
         BadResponsesError: an answer is not as it should be.
         grpc.RpcError: a call failed.
     """
-    sizes: list[int] = []
-    count = 0
+    sizes = []
     for draw in {call.draws[0], call.draws[len(call.draws) // 2], call.draws[-1]}:
         answers = list(_answers(channel, call, call.messages[draw], bearer(token)))
-        for answer in answers:
-            if (found := call.judge(answer)) != call.rows:
-                raise BadResponsesError(f"{call.path}: {found} good rows in an answer instead of {call.rows}")
-        count = len(answers)
-        sizes += [len(answer) + FRAME_HEAD_BYTES for answer in answers]
-    if not sizes:
-        raise BadResponsesError(f"{call.path}: no answer")
-    return Sizes(min(sizes), max(sizes), count)
+        if (found := sum(map(call.judge, answers))) != call.rows:
+            raise BadResponsesError(f"{call.path}: {found} good rows in an answer instead of {call.rows}")
+        sizes.append(sum(len(answer) + FRAME_HEAD_BYTES for answer in answers))
+    return Sizes(min(sizes), max(sizes))
 
 
 def raw_unary(channel: grpc.Channel, path: str, request: bytes, token: str = "") -> bytes:

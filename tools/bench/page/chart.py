@@ -70,6 +70,15 @@ def draw(measured: Measured, path: Path, title: str, subtitle: str) -> None:
     pyplot.close(figure)
 
 
+def subtitle(facts: Mapping[str, object], settings: Mapping[str, object]) -> str:
+    """Return how to read the picture and where it was made."""
+    return (
+        f"{facts['processors']} processors shared with the load generator; {settings['rounds']} rounds of "
+        f"{settings['seconds']:g} s, medians; a thin line spans the rounds, a red mark is the target. "
+        f"{facts['date']}, {facts['commit']}"
+    )
+
+
 def _panel(axes: Any, name: str, sides: Mapping[str, Sequence[Sample]], most: int) -> None:
     """Draw one operation; ``most``: bars in the fullest panel of the row, so that all bars are equally thick."""
     names = [side for side in SIDES if side in sides]

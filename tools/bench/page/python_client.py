@@ -27,11 +27,11 @@ Request = Callable[[int], Awaitable[bool]]
 
 
 @asynccontextmanager
-async def prefixdb(port: int, operation: str, token_file: Path | None) -> AsyncIterator[Request]:
+async def prefixdb(chosen: argparse.Namespace) -> AsyncIterator[Request]:
     """prefixdb's asyncio client."""
     from prefixdb import connect_async
 
-    async with connect_async(f"127.0.0.1:{port}", token_file=token_file) as db:
+    async with connect_async(f"127.0.0.1:{chosen.port}", token_file=chosen.token_file) as db:
 
         async def get(number: int) -> bool:
             return await db.get(keys.key(number)) is not None
@@ -40,17 +40,17 @@ async def prefixdb(port: int, operation: str, token_file: Path | None) -> AsyncI
             await db.put(keys.key(number), VALUES[number])
             return True
 
-        yield get if operation == "get" else put
+        yield get if chosen.operation == "get" else put
 
 
 @asynccontextmanager
-async def etcd(port: int, operation: str, _token_file: Path | None) -> AsyncIterator[Request]:
+async def etcd(chosen: argparse.Namespace) -> AsyncIterator[Request]:
     """Stubs of etcd's KV service on grpc.aio."""
     import grpc
 
     from tools.bench.page.etcd_proto import PutRequest, PutResponse, RangeRequest, RangeResponse
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{chosen.port}") as channel:
         find = channel.unary_unary(
             "/etcdserverpb.KV/Range", lambda request: request.SerializeToString(), RangeResponse.FromString
         )
@@ -62,17 +62,17 @@ async def etcd(port: int, operation: str, _token_file: Path | None) -> AsyncIter
             return len((await find(RangeRequest(key=keys.key(number), serializable=True))).kvs) == 1
 
         async def put(number: int) -> bool:
-            return (await store(PutRequest(key=keys.key(number), value=VALUES[number]))).header.revision > 0
+            return bool((await store(PutRequest(key=keys.key(number), value=VALUES[number]))).header.revision)
 
-        yield get if operation == "get" else put
+        yield get if chosen.operation == "get" else put
 
 
 @asynccontextmanager
-async def redis(port: int, operation: str, _token_file: Path | None) -> AsyncIterator[Request]:
-    """redis-py's asyncio client."""
+async def redis(chosen: argparse.Namespace) -> AsyncIterator[Request]:
+    """redis-py's asyncio client; its pool needs a connection for each request in flight."""
     from redis.asyncio import Redis
 
-    async with Redis(port=port) as client:
+    async with Redis(port=chosen.port, max_connections=chosen.in_flight) as client:
 
         async def get(number: int) -> bool:
             return await client.get(keys.key(number)) is not None
@@ -80,7 +80,7 @@ async def redis(port: int, operation: str, _token_file: Path | None) -> AsyncIte
         async def put(number: int) -> bool:
             return bool(await client.set(keys.key(number), VALUES[number]))
 
-        yield get if operation == "get" else put
+        yield get if chosen.operation == "get" else put
 
 
 CLIENTS = {"prefixdb": prefixdb, "etcd": etcd, "redis": redis}
@@ -138,7 +138,7 @@ async def main() -> None:
     parser.add_argument("--warm-up", type=float, default=1.0)
     parser.add_argument("--token-file", type=Path, help="prefixdb's bearer token")
     chosen = parser.parse_args()
-    async with CLIENTS[chosen.kind](chosen.port, chosen.operation, chosen.token_file) as request:
+    async with CLIENTS[chosen.kind](chosen) as request:
         counted = await load(request, chosen.in_flight, chosen.seconds, chosen.warm_up)
     print(json.dumps(dataclasses.asdict(counted)))
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.page.operations import BY_NAME, SIDES, Measured, Verdict
 from tools.bench.page.samples import Sample, median, spread
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 PYTHON_PREFIX = "python-"
 NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the document.
+
+    name: of its markers in the document and of its files; ``text``: Markdown; ``raw``: everything, for JSON.
+    """
+
+    name: str
+    text: str
+    raw: Mapping[str, object]
 
 
 def page(
@@ -33,18 +45,19 @@ def page(
     )
 
 
-def publish(document: Path, text: str) -> None:
-    """Put the page between the markers of a document.
+def publish(document: Path, section: Section) -> None:
+    """Put a section between its markers in a document.
 
     Raises:
         ValueError: the document does not have both markers, once each and in order.
     """
+    opening, closing = f"<!-- {section.name}:begin -->", f"<!-- {section.name}:end -->"
     whole = document.read_text(encoding="utf-8")
-    before, begin, rest = whole.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or END in after or BEGIN in after:
-        raise ValueError(f"{document.name} needs one {BEGIN} and then one {END}")
-    document.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", encoding="utf-8")
+    before, begin, rest = whole.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not begin or not end or closing in after or opening in after:
+        raise ValueError(f"{document.name} needs one {opening} and then one {closing}")
+    document.write_text(f"{before}{opening}\n\n{section.text.strip()}\n\n{closing}{after}", encoding="utf-8")
 
 
 def _facts(facts: Mapping[str, object], settings: Mapping[str, object], measured: Measured) -> Iterator[str]:

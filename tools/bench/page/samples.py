@@ -106,10 +106,15 @@ def spread(samples: Sequence[Sample]) -> float:
     return (max(rates) - min(rates)) / statistics.median(rates)
 
 
+def paired(ours: Sequence[Sample], theirs: Sequence[Sample], field: str) -> Ratio:
+    """Return a field of ours in multiples of theirs, round by round; a round that only one has is left out."""
+    ratios = [getattr(mine, field) / getattr(other, field) for mine, other in zip(ours, theirs, strict=False)]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
 def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> Ratio:
-    """Return rows a second of ours in multiples of theirs, round by round; an interrupted round is left out."""
-    pairs = [mine.rows_per_s / other.rows_per_s for mine, other in zip(ours, theirs, strict=False)]
-    return Ratio(statistics.median(pairs), min(pairs), max(pairs))
+    """Return rows a second of ours in multiples of theirs; see ``paired``."""
+    return paired(ours, theirs, "rows_per_s")
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

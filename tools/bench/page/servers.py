@@ -89,20 +89,15 @@ class PrefixdbProcess(ServerProcess):
 
 
 @contextlib.contextmanager
-def prefixdb(directory: Path, arguments: Sequence[str]) -> Iterator[PrefixdbProcess]:
+def prefixdb(
+    directory: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None, *, tree: Path = ROOT
+) -> Iterator[PrefixdbProcess]:
     """Run one prefixdb in a new directory under ``directory``; remove it afterwards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="prefixdb-bench-", dir=directory) as own,
-        PrefixdbProcess(Path(own) / "data", arguments) as server,
-    ):
-        server.start()
-        yield server
-
-
-def has_front() -> bool:
-    """Tell whether ``prefixdb serve`` takes ``--front``."""
-    command = [sys.executable, "-m", "prefixdb", "serve", "--help"]
-    return "--front" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory(prefix="prefixdb-bench-", dir=directory) as own:
+        server = PrefixdbProcess(Path(own) / "data", arguments, settings, tree=tree)
+        with server:
+            server.start()
+            yield server
 
 
 @contextlib.contextmanager

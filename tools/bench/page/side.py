@@ -32,8 +32,16 @@ class Side(Protocol):
         """Process whose processor time and memory are looked at."""
         ...
 
+    def prepare(self) -> None:
+        """Write the rows; once, before anything is measured."""
+        ...
+
     def loads(self) -> Mapping[str, Load]:
         """Return what it can do: operation name -> the function that runs it once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; the server itself is stopped by whoever started it."""
         ...
 
 

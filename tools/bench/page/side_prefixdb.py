@@ -32,7 +32,7 @@ class PrefixdbSide:
         self._guardian = server.guardian_token()
         self._rpc = Rpc(server.address, channels_apart=True)
         self._token_file = scratch / f"{name.replace(' ', '-')}.token"
-        self._token = ""
+        self._namespace_guardian = self._token = ""
         directory = scratch / name.replace(" ", "-")
         directory.mkdir()
         self._grpc = GrpcLoads(self._server, directory, lambda: self._token)
@@ -44,12 +44,19 @@ class PrefixdbSide:
 
     def prepare(self) -> None:
         """Make the namespace, write every row, and have them in files as they would be after a while."""
-        self._token = new_namespace(self._rpc, self._guardian, NAMESPACE)
+        self._namespace_guardian = _new_namespace(self._rpc, self._guardian)
+        self.renew_token()
         self._token_file.touch(mode=0o600)
         self._token_file.write_text(self._token, encoding="utf-8")
         for begin in range(0, keys.ROWS, keys.PAGE_ROWS):
             self._rpc.call("KeyValue/Write", _write(range(begin, begin + keys.PAGE_ROWS)), self._token)
         self._rpc.call("Maintenance/Compact", maintenance_pb2.CompactRequest(), self._guardian, deadline_s=60)
+
+    def renew_token(self) -> None:
+        """Go on with a new token, which the server has not seen yet; any thread may ask for it."""
+        request = auth_pb2.IssueTokenRequest(subject="bench", groups=["writers"])
+        request.ttl.FromSeconds(TOKEN_S)
+        self._token = str(self._rpc.call("Auth/IssueToken", request, self._namespace_guardian).token)
 
     def facts(self) -> str:
         """Return which version and store serve and how durable they are, as the server tells it."""
@@ -81,14 +88,11 @@ class PrefixdbSide:
         self._rpc.close()
 
 
-def new_namespace(rpc: Rpc, guardian: str, name: str) -> str:
-    """Create a namespace and return a writer's token for it that outlives the run."""
-    request = namespaces_pb2.CreateNamespaceRequest(name=name)
+def _new_namespace(rpc: Rpc, guardian: str) -> str:
+    """Create the namespace of the run and return its guardian's token."""
+    request = namespaces_pb2.CreateNamespaceRequest(name=NAMESPACE)
     request.guardian_token_ttl.FromSeconds(TOKEN_S)
-    made = rpc.call("Namespaces/CreateNamespace", request, guardian)
-    asked = auth_pb2.IssueTokenRequest(subject="bench", groups=["writers"])
-    asked.ttl.FromSeconds(TOKEN_S)
-    return str(rpc.call("Auth/IssueToken", asked, made.guardian_token).token)
+    return str(rpc.call("Namespaces/CreateNamespace", request, guardian).guardian_token)
 
 
 def _calls() -> dict[str, Call]:
@@ -109,8 +113,8 @@ def _calls() -> dict[str, Call]:
         "put": Call(f"{kv}/Put", puts, keys.uniform(), 1, _good_put),
         "batch-get": Call(f"{kv}/BatchGet", batches, turns, keys.BATCH, _good_batch_get),
         "write": Call(f"{kv}/Write", writes, turns, keys.BATCH, _good_write),
-        "scan": Call(f"{kv}/Scan", scan, [0], keys.PAGE_ROWS, _good_scan, Kind.ANSWERS),
-        "scan-one": Call(f"{kv}/Scan", scan, [0], keys.PAGE_ROWS, _good_scan, Kind.ANSWERS, 1, 1),
+        "scan": Call(f"{kv}/Scan", scan, [0], keys.ROWS, _good_scan, Kind.ANSWERS),
+        "scan-one": Call(f"{kv}/Scan", scan, [0], keys.ROWS, _good_scan, Kind.ANSWERS, 1, 1),
         "count": Call(f"{kv}/Count", count, [0], keys.COUNTED_ROWS, _good_count),
         "pipeline-get": Call(f"{kv}/Pipeline", pipelined["get"], turns, keys.PIPELINE, _good_pipeline, ways, 8, 1),
         "pipeline-put": Call(f"{kv}/Pipeline", pipelined["put"], turns, keys.PIPELINE, _good_pipeline, ways, 8, 1),
