@@ -1,11 +1,11 @@
 #include "front/failure.h"
 
+#include <algorithm>
 #include <protozero/pbf_writer.hpp>
 
 namespace prefixdb::front {
 namespace {
 
-constexpr std::string_view kDomain = "prefixdb";
 constexpr std::string_view kErrorInfoType = "type.googleapis.com/google.rpc.ErrorInfo";
 constexpr std::string_view kRetryInfoType = "type.googleapis.com/google.rpc.RetryInfo";
 
@@ -22,11 +22,13 @@ void AddText(protozero::pbf_writer* message, protozero::pbf_tag_type field, std:
   if (!text.empty()) message->add_bytes(field, text.data(), text.size());
 }
 
-void AddMetadata(protozero::pbf_writer* message, protozero::pbf_tag_type field, const Metadata& metadata) {
+// A map, in the order of its names: the same failure is the same bytes. Entries are whole even where they are empty.
+void AddMetadata(protozero::pbf_writer* message, protozero::pbf_tag_type field, Metadata metadata) {
+  std::sort(metadata.begin(), metadata.end());
   for (const auto& [name, value] : metadata) {
     protozero::pbf_writer entry(*message, field);
-    AddText(&entry, 1, name);
-    AddText(&entry, 2, value);
+    entry.add_string(1, name);
+    entry.add_string(2, value);
   }
 }
 
@@ -40,19 +42,18 @@ std::string EncodeErrorInfo(const Failure& failure) {
   std::string bytes;
   protozero::pbf_writer info(bytes);
   AddText(&info, 1, failure.name);
-  AddText(&info, 2, kDomain);
+  AddText(&info, 2, kErrorDomain);
   AddMetadata(&info, 3, failure.metadata);
   return bytes;
 }
 
 std::string EncodeRetryInfo(uint64_t retry_after_ms) {
+  std::string duration;
+  protozero::pbf_writer delay(duration);
+  if (const uint64_t seconds = retry_after_ms / 1000; seconds != 0) delay.add_uint64(1, seconds);
+  if (const uint64_t rest = retry_after_ms % 1000; rest != 0) delay.add_uint64(2, rest * 1'000'000);
   std::string bytes;
-  protozero::pbf_writer info(bytes);
-  protozero::pbf_writer delay(info, 1);
-  if (const uint64_t seconds = retry_after_ms / 1000; seconds != 0) delay.add_int64(1, static_cast<int64_t>(seconds));
-  if (const uint64_t rest = retry_after_ms % 1000; rest != 0)
-    delay.add_int32(2, static_cast<int32_t>(rest * 1'000'000));
-  delay.commit();
+  protozero::pbf_writer(bytes).add_message(1, duration);  // Also when it is empty: 0 ms is a delay that is said.
   return bytes;
 }
 
