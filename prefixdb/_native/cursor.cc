@@ -55,6 +55,23 @@ Outcome Cursor::Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, Ro
   });
 }
 
+Outcome Cursor::Visit(uint64_t now_ms, RowTaker* taker, bool* ended) {
+  Outcome outcome = Walk(now_ms, true, [taker](std::string_view key, const StoredValue& value) {
+    switch (taker->Take(key, value)) {
+      case RowTaker::Answer::kMore:
+        return Next::kMore;
+      case RowTaker::Answer::kEnough:
+        return Next::kEnough;
+      case RowTaker::Answer::kForeign:
+        break;
+    }
+    return Next::kForeign;
+  });
+  const std::lock_guard lock(mutex_);
+  *ended = done_;
+  return outcome;
+}
+
 Outcome Cursor::Pack(uint64_t now_ms, RowPacker* packer) {
   if (options_.reverse || options_.keys_only) return Outcome::Invalid("only whole rows in ascending order are packed");
   return Walk(now_ms, false, [packer](std::string_view key, const StoredValue& value) {
@@ -145,7 +162,10 @@ Outcome Cursor::Walk(uint64_t now_ms, bool timed, Take take) {
     } else {
       iterator_->Next();
     }
-    if (next == Next::kEnough) return {};
+    if (next == Next::kEnough) {
+      if (!iterator_->Valid() && iterator_->status().ok()) done_ = true;
+      return {};
+    }
     if (looked_at % kLookAtTimeEvery == 0) {
       if (closing_.load(std::memory_order_relaxed)) return {Fault::kClosed, false, "the cursor is closed"};
       if (timed && taken && std::chrono::steady_clock::now() > deadline) return {};

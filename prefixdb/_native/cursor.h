@@ -28,6 +28,7 @@
 #include "outcome.h"
 #include "row_packer.h"
 #include "use_count.h"
+#include "value_codec.h"
 
 namespace prefixdb {
 
@@ -50,6 +51,19 @@ struct RowBlock {
   };
   Arena bytes;
   std::vector<Row> rows;
+};
+
+// Takes rows where they lie in the engine, for whoever makes something else of them at once.
+class RowTaker {
+ public:
+  enum class Answer : uint8_t {
+    kMore,
+    kEnough,   // Taken; the walk stops behind it.
+    kForeign,  // Not taken: the caller may have no such row.
+  };
+  virtual ~RowTaker() = default;
+  // The views last until it returns. The value of a walk over keys only is there, too.
+  virtual Answer Take(std::string_view key, const StoredValue& value) = 0;
 };
 
 // Thread-safe: any thread may end it at any moment; calls of several threads take turns.
@@ -97,6 +111,10 @@ class Cursor {
   // at or before `now_ms` are left out; 0 leaves none out. Rows in front of damage are returned with an ok outcome, and
   // the next call meets the damage again. REQUIRES: max_rows >= 1.
   Outcome Fetch(uint64_t max_rows, uint64_t max_bytes, uint64_t now_ms, RowBlock* block);
+
+  // As Fetch, but hands the rows to `taker`, which says when it has enough; one that it finds foreign is a span
+  // violation. `ended`: no row is left, which Fetch would tell with the next call.
+  Outcome Visit(uint64_t now_ms, RowTaker* taker, bool* ended);
 
   // Adds the next rows to `packer` until it takes no more; what it did not take is where the next call begins. No rows
   // and an ok outcome mean the end of the walk. Unlike Fetch it goes on for as long as it takes: nobody holds a lock

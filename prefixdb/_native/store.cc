@@ -86,16 +86,34 @@ Outcome Store::Read(std::string_view key, rocksdb::ReadTier tier, Found* found, 
   return found->value ? Outcome{} : Outcome::DamagedRow();
 }
 
-Outcome Store::GetMany(std::span<const rocksdb::Slice> keys, ManyFound* found) {
+Outcome Store::GetMany(std::span<const rocksdb::Slice> keys, ManyFound* found, bool ascending) {
+  bool decided = false;
+  return ReadMany(keys, rocksdb::kReadAllTier, ascending, found, &decided);
+}
+
+Outcome Store::GetManyFromMemory(std::span<const rocksdb::Slice> keys, ManyFound* found, bool ascending,
+                                 bool* decided) {
+  return ReadMany(keys, rocksdb::kBlockCacheTier, ascending, found, decided);
+}
+
+Outcome Store::ReadMany(std::span<const rocksdb::Slice> keys, rocksdb::ReadTier tier, bool ascending, ManyFound* found,
+                        bool* decided) {
   found->use = Enter();
   if (!found->use) return Refusal();
   const size_t count = keys.size();
   found->stored = std::vector<rocksdb::PinnableSlice>(count);
   found->values.assign(count, std::nullopt);
   std::vector<rocksdb::Status> statuses(count);
+  rocksdb::ReadOptions options;
+  options.read_tier = tier;
   // One call on one column family reads everything as of one sequence number and one set of files.
-  db_->MultiGet(rocksdb::ReadOptions(), db_->DefaultColumnFamily(), count, keys.data(), found->stored.data(),
-                statuses.data(), /*sorted_input=*/false);
+  db_->MultiGet(options, db_->DefaultColumnFamily(), count, keys.data(), found->stored.data(), statuses.data(),
+                ascending);
+  *decided = true;
+  for (const rocksdb::Status& status : statuses) {
+    if (status.IsIncomplete()) *decided = false;
+  }
+  if (!*decided) return {};
   for (size_t index = 0; index < count; ++index) {
     if (statuses[index].IsNotFound()) continue;
     if (!statuses[index].ok()) return Outcome::Of(statuses[index]);

@@ -61,13 +61,13 @@ class Call : public std::enable_shared_from_this<Call> {
   // Bytes handed to Send that flow control has not let through. OnDrained is called when it becomes 0.
   virtual size_t unsent() const noexcept = 0;
 
-  // Has Python look at the token once more. OnReadmitted is called when it still may, else the call fails with what
-  // Python says. For streams.
+  // Has Python look at the token once more. OnReadmitted is called when it still may, later (never before this returns),
+  // else the call fails with what Python says. For streams.
   virtual void Readmit() = 0;
 
   // --- streams of messages from the client (Pipeline)
-  // OnMessage is called for one message at a time: the next one only after this, perhaps before this returns. The bytes
-  // it was given stay until this is called, or the call is over.
+  // OnMessage is called for one message at a time: each, the first one too, only after this was called once more, and
+  // perhaps before this returns. The bytes it was given stay until this is called again, or the call is over.
   virtual void NextMessage() = 0;
 };
 
