@@ -20,21 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import grpc
-
 from prefixdb._native import module
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.rules_twin import check_rules_twin
 from prefixdb.catalog.tokens import TokenAuthority
 from prefixdb.clock import Clock, HeldTime, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
-from prefixdb.limits import REQUEST_BYTES_MAX
 from prefixdb.rpcstatus import retry_after_ms
+from prefixdb.server.behind import ServerBehind
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.tls import Certificates
 from prefixdb.server.tls_files import TlsFiles
 from prefixdb.server.transport import bind_socket, connections_max
-from prefixdb.server.unix_socket import PATH_BYTES_MAX, PREFIX, place_for
+from prefixdb.server.unix_socket import PREFIX
 from prefixdb.service.answers import AnswerParts, Answers, watch
 from prefixdb.service.calls import internal_error
 from prefixdb.service.gate import Gate
@@ -47,30 +45,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("prefixdb.front")
 
-SOCKET_NAME = "front.sock"
-"""Of the unix socket in the data directory; a dead server's is removed by the next one, which holds the lock."""
-
 THREADS_MAX = 4
 """Loops of the front. Each keeps a core busy when it can; the store and Python want some, too."""
 
 FAREWELL_S = 0.5
 """How long connections have to take their last answers and go, at the end."""
-
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
-    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
-    # The front bounds what clients send. It adds their address and certificate.
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.absolute_max_metadata_size", 128 * 1024),
-    # One connection of the front carries the calls of many clients, each of which has its own bound there.
-    ("grpc.max_concurrent_streams", 1 << 20),
-    ("grpc.http.overload_protection", 0),  # As on the public port; see ``transport``.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
-)
-"""Of the Python server behind the front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +86,9 @@ class NativeFront:
         self._parts = parts
         self._store = parts.store
         self._front: module.Front | None = None
-        self._server: grpc.aio.Server | None = None
+        self._behind = ServerBehind(parts.gate, config.data_dir)
         self._answers: Answers | None = None
         self._sockets: list[Path] = []
-        self._directory = -1
         self.address = ""
 
     async def start(self) -> None:
@@ -126,7 +104,7 @@ class NativeFront:
         try:
             if address.startswith(PREFIX):
                 self._sockets.append(Path(address.removeprefix(PREFIX)))
-            upstream = await self._start_server()
+            upstream = await self._behind.start()
             parts, config = self._parts, self._config
             self._front = module.Front(
                 listen_fd=listening.fileno(),
@@ -161,30 +139,6 @@ class NativeFront:
             ),
         )
         asyncio.get_running_loop().add_reader(front.questions_fd(), self._answers.answer)
-
-    async def _start_server(self) -> str:
-        """Start the Python server on its unix socket and return the path by which that is reached."""
-        path = self._config.data_dir / SOCKET_NAME
-        place = path
-        if len(os.fsencode(path)) > PATH_BYTES_MAX:  # By way of the directory there is always room in an address.
-            self._directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            place = Path(f"/proc/self/fd/{self._directory}") / SOCKET_NAME
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._server.add_generic_rpc_handlers((self._parts.gate,))
-        with place_for(place, "server.data_dir"):
-            try:
-                bound = self._server.add_insecure_port(f"{PREFIX}{place}")
-            except RuntimeError:
-                bound = 0
-            if not bound:
-                raise error(
-                    Reason.BAD_FIELD,
-                    f"server.data_dir: {path} cannot be made, a unix socket. Choose another one, or --front python.",
-                    metadata={"field": "server.data_dir"},
-                )
-            self._sockets.append(path)
-            await self._server.start()
-        return os.fspath(place)
 
     def _translate(self, doing: Literal["read", "write"], failure: Exception) -> PrefixdbError:
         translated = self._store.translated(doing, failure)
@@ -233,8 +187,7 @@ class NativeFront:
 
     async def stop(self, grace_s: float | None) -> None:
         """Give calls that Python answers ``grace_s``, and close the port; call ``cut`` before. Idempotent."""
-        if self._server is not None:
-            await self._server.stop(grace_s)
+        await self._behind.stop(grace_s)
         front, self._front = self._front, None
         if front is not None:
             await _empty(front)
@@ -245,9 +198,7 @@ class NativeFront:
             if self._answers is not None:
                 self._answers.close()
             await asyncio.to_thread(front.stop)
-        if self._directory >= 0:
-            os.close(self._directory)
-            self._directory = -1
+        self._behind.close()
 
 
 async def _empty(front: module.Front) -> None:
