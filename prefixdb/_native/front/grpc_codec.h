@@ -26,24 +26,36 @@ class MessageReader {
   // `bytes_max`: of a message, before and after decompression. `gzip`: grpc-encoding says so.
   MessageReader(size_t bytes_max, bool gzip) : bytes_max_(bytes_max), gzip_(gzip) {}
 
+  // Keeps a copy. A message that is longer than what has come is gathered in a string of its own.
   void Add(std::string_view bytes);
-  // Takes the next whole message out. On kBad `failure` says why: too large (REQUEST_TOO_LARGE), a compressed flag
-  // without a known encoding (INTERNAL as gRPC says it: code 13), damaged compression, a flag that is neither 0 nor 1.
+  // Takes the next whole message out; `message` is overwritten. On kBad `failure` says why, in the words of gRPC's own
+  // server: too large (RESOURCE_EXHAUSTED), a flag that is neither 0 nor 1, compression that was not announced or is
+  // damaged (INTERNAL). Nothing can be read after that.
   Found Next(std::string* message, Failure* failure);
   // Whether a message has begun and is not whole; an end of the stream here is a mistake of the client.
-  bool partial() const noexcept { return !buffer_.empty(); }
-  // Bytes that the message under way still lacks, as far as its length is known; for flow control.
-  size_t missing() const noexcept;
-  size_t buffered() const noexcept { return buffer_.size(); }
+  bool partial() const noexcept { return in_body_ || begin_ < raw_.size(); }
+  // Bytes that the message under way still lacks, as far as its length is known (Next has seen it); for flow control.
+  size_t missing() const noexcept { return in_body_ ? body_bytes_ - body_.size() : 0; }
+  size_t buffered() const noexcept { return raw_.size() - begin_ + body_.size(); }
 
  private:
+  Found Whole(std::string* message, Failure* failure);
+
   const size_t bytes_max_;
   const bool gzip_;
-  std::string buffer_;
+  std::string raw_;  // From `begin_`: whole messages, and the head of one that is not.
   size_t begin_ = 0;
+  bool in_body_ = false;  // The head was read; the rest comes into `body_`, nothing is in `raw_` before it is whole.
+  bool compressed_ = false;
+  size_t body_bytes_ = 0;
+  std::string body_;
 };
 
+// The five bytes before a message.
 void AppendMessageHead(size_t message_bytes, std::string* out);
+
+// What a gzip or zlib stream holds; nothing when it is damaged, ends early, or holds more than `bytes_max`.
+std::optional<std::string> Inflate(std::string_view bytes, size_t bytes_max, bool* too_large);
 
 // "100m" and the like; nothing when it is no timeout. Units H M S m u n, up to 8 digits; rounded up to 1 ms... but 0 is
 // 0.

@@ -1,0 +1,94 @@
+// What has come of a call's request and is still here, and the room that its sender is given for it.
+//
+//   bytes arrive ──► held in the loop's account: the connection may send as many more at once
+//                └─► no room in the account: they count against the connection's window until they leave
+//
+// The stream's own window is opened again when its bytes have left, or while a message comes that is worth it (Widen).
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace prefixdb::front {
+
+// The room for bytes that wait: one account for a loop, one for each connection within it.
+class Account {
+ public:
+  Account(size_t most, Account* whole) : most_(most), whole_(whole) {}
+  bool Hold(size_t bytes) noexcept {
+    if (bytes > most_ - held_ || (whole_ != nullptr && !whole_->Hold(bytes))) return false;
+    held_ += bytes;
+    return true;
+  }
+  void Release(size_t bytes) noexcept {
+    held_ -= bytes;
+    if (whole_ != nullptr) whole_->Release(bytes);
+  }
+  size_t held() const noexcept { return held_; }
+
+ private:
+  const size_t most_;
+  size_t held_ = 0;
+  Account* const whole_;
+};
+
+// Belongs to its call.
+class Intake {
+ public:
+  Intake(nghttp2_session* session, Account* account, int32_t stream_id)
+      : session_(session), account_(account), id_(stream_id) {}
+
+  void Arrive(size_t bytes) noexcept {
+    if (account_->Hold(bytes)) {
+      held_ += bytes;
+      nghttp2_session_consume_connection(session_, bytes);
+    } else {
+      owed_connection_ += bytes;
+    }
+    owed_stream_ += bytes;
+  }
+  // So many of the bytes are not here any more.
+  void Leave(size_t bytes) noexcept {
+    const size_t owed = bytes < owed_connection_ ? bytes : owed_connection_;
+    if (owed > 0) nghttp2_session_consume_connection(session_, owed);
+    owed_connection_ -= owed;
+    const size_t released = bytes - owed < held_ ? bytes - owed : held_;
+    account_->Release(released);
+    held_ -= released;
+  }
+  void LeaveAll() noexcept { Leave(held_ + owed_connection_); }
+  // The client may send as much again as it has sent, or `bytes` of it.
+  void CreditStream() noexcept { CreditStream(owed_stream_); }
+  void CreditStream(size_t bytes) noexcept {
+    if (bytes > owed_stream_) bytes = owed_stream_;
+    if (bytes > 0) nghttp2_session_consume_stream(session_, id_, bytes);
+    owed_stream_ -= bytes;
+  }
+  // Whether all that is here has room in the account; tries to find some for what has not.
+  bool HasRoom() noexcept {
+    if (owed_connection_ == 0) return true;
+    if (!account_->Hold(owed_connection_)) return false;
+    held_ += owed_connection_;
+    nghttp2_session_consume_connection(session_, owed_connection_);
+    owed_connection_ = 0;
+    return true;
+  }
+  void Widen(int32_t window) noexcept {
+    if (window <= window_) return;
+    window_ = window;
+    nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, id_, window);
+  }
+
+ private:
+  nghttp2_session* const session_;
+  Account* const account_;
+  const int32_t id_;
+  size_t held_ = 0;
+  size_t owed_connection_ = 0;
+  size_t owed_stream_ = 0;
+  int32_t window_ = 0;
+};
+
+}  // namespace prefixdb::front
