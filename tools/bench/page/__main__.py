@@ -16,13 +16,13 @@ no failure of the tool; it ends with 1 only when something broke.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import grpc
@@ -146,7 +146,7 @@ def _page(scratch: Path, timing: Timing, chosen: argparse.Namespace) -> tuple[Se
         "facts": facts,
         "settings": settings,
         "interrupted": interrupted,
-        "targets": [asdict(verdict) | {"met": verdict.met} for verdict in verdicts],
+        "targets": [dataclasses.asdict(verdict) | {"met": verdict.met} for verdict in verdicts],
         "samples": measure.as_json(measured),
     }
     picture = scratch / "page.png"
@@ -170,9 +170,10 @@ def _write(section: Section, picture: Path | None, chosen: argparse.Namespace) -
         shutil.copyfile(picture, output / picture.name)
     print(section.text)
     if chosen.publish:
-        report.publish(ROOT / "docs" / "performance.md", section)
         if picture is not None:
             shutil.copyfile(picture, ROOT / "docs" / "performance.png")
+            section = dataclasses.replace(section, text=f"![{TITLE}](performance.png)\n\n{section.text}")
+        report.publish(ROOT / "docs" / "performance.md", section)
     print(f"written to {output}", file=sys.stderr)
 
 

@@ -30,7 +30,7 @@ def build() -> None:
     Raises:
         subprocess.CalledProcessError: they do not compile; the compiler has said why.
     """
-    subprocess.run(["make", "--no-print-directory", "-C", str(NATIVE), "-j2", "page"], check=True)
+    subprocess.run(["make", "--silent", "--no-print-directory", "-C", str(NATIVE), "-j2", "page"], check=True)
 
 
 def prepare(call: Call, directory: Path, name: str) -> Path:
