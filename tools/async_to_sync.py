@@ -1,10 +1,11 @@
 """Generate the sync client and its tests from the asyncio ones; ``--check`` compares instead of writing.
 
-    prefixdb/client/aio/NAME.py        → prefixdb/client/sync/NAME.py      but for wire.py, which is written twice
+    prefixdb/client/aio/NAME.py        → prefixdb/client/sync/NAME.py      but for those that are written twice
     tests/client/test_aio_NAME.py      → tests/client/test_sync_NAME.py
 
 The transformation is a list of replacements of whole words, in code and documentation alike: what asyncio and threads
-do differently lives in ``wire.py``, so nothing more is needed. The result goes through the formatter.
+do differently lives in ``wire.py`` and ``gatherer.py``, so nothing more is needed. The result goes through the
+formatter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AIO = ROOT / "prefixdb" / "client" / "aio"
 SYNC = ROOT / "prefixdb" / "client" / "sync"
 TESTS = ROOT / "tests" / "client"
-WRITTEN_BY_HAND = {"wire.py"}
+WRITTEN_BY_HAND = {"gatherer.py", "wire.py"}
 
 REPLACEMENTS = [
     (r"\basync (def|with|for)\b", r"\1"),
@@ -32,7 +33,7 @@ REPLACEMENTS = [
     (r"\bAsync([A-Z]\w+)", r"\1"),
     (r"\bconnect_async\b", "connect"),
     (r"\bprefixdb\.client\.aio\b", "prefixdb.client.sync"),
-    (r"\basync_(test|gather)\b", r"sync_\1"),
+    (r"\basync_(test|gather|until)\b", r"sync_\1"),
     (r"\basyncio client\b", "threads' client"),
 ]
 

@@ -12,7 +12,8 @@ from typing import Any, cast
 import grpc
 
 from prefixdb.errors import Code, PrefixdbError, Reason, error
-from prefixdb.rpcstatus import DETAILS_KEY, from_status, write_outcome_unknown
+from prefixdb.rpcstatus import DETAILS_KEY, from_message, from_status, write_outcome_unknown
+from prefixdb.v1 import error_pb2
 
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
 """How gRPC's messages begin when no connection was there to send on. Anything else is treated as perhaps sent."""
@@ -51,6 +52,19 @@ def translate(cause: grpc.RpcError, *, writes: bool, deadline_s: float, endpoint
     number = int(code.value[0]) if code is not None else int(Code.UNKNOWN)
     text = call.details() or ""
     failure = from_status(number, text, _details_of(call))
+    return _in_our_words(failure, text, writes=writes, deadline_s=deadline_s, endpoint=endpoint)
+
+
+def operation_failed(message: error_pb2.Error, *, writes: bool, deadline_s: float, endpoint: str) -> PrefixdbError:
+    """Return the error of one operation of a message that was answered; the arguments are those of ``translate``."""
+    failure = from_message(message)
+    return _in_our_words(failure, failure.message, writes=writes, deadline_s=deadline_s, endpoint=endpoint)
+
+
+def _in_our_words(
+    failure: PrefixdbError, text: str, *, writes: bool, deadline_s: float, endpoint: str
+) -> PrefixdbError:
+    """Return ``failure`` with what the client knows better than who sent it."""
     if failure.reason is Reason.DEADLINE:
         return deadline_exceeded(writes=writes, deadline_s=deadline_s)
     if failure.reason is Reason.UNREACHABLE:
@@ -76,6 +90,28 @@ def deadline_exceeded(*, writes: bool, deadline_s: float) -> PrefixdbError:
 def in_doubt(failure: PrefixdbError) -> bool:
     """True when a write that failed so may have been applied. UNREACHABLE is only raised here for what was not sent."""
     return write_outcome_unknown(failure) and failure.reason is not Reason.UNREACHABLE
+
+
+def unanswered(failure: PrefixdbError, *, admitted: bool) -> PrefixdbError:
+    """Return what a write is told whose stream failed before its answer came.
+
+    Args:
+        failure: of the stream.
+        admitted: whether the server had let the stream in: then it may have carried the write out before the token or
+            the namespace ended.
+    """
+    if not admitted or in_doubt(failure):
+        return failure
+    told = error(Reason.OUTCOME_UNKNOWN, f"The stream ended before this was answered: {failure.message}")
+    told.__cause__ = failure
+    return told
+
+
+def copy_of(failure: PrefixdbError) -> PrefixdbError:
+    """Return the same error once more: each of many callers raises one of its own, with its own traceback."""
+    twin = error(failure.reason, failure.message, metadata=failure.metadata, retry_after_ms=failure.retry_after_ms)
+    twin.__cause__ = failure.__cause__
+    return twin
 
 
 def closed() -> PrefixdbError:

@@ -29,6 +29,8 @@ class Method(Generic[RequestT, ResponseT]):
 
     ``writes`` decides what a lost answer means: for a read "try again", for a write "look before you try again".
     ``secret`` marks those whose message may hold a password or a refresh token: they never travel readable.
+    ``operation`` is the field of a Pipeline message's operation, and of its result, that stands for this call; "" when
+    there is none, or the call is never gathered.
     """
 
     path: str
@@ -36,13 +38,16 @@ class Method(Generic[RequestT, ResponseT]):
     response: type[ResponseT]
     writes: bool = False
     secret: bool = False
+    operation: str = ""
 
 
 _KV = "/prefixdb.v1.KeyValue/"
-GET = Method(_KV + "Get", key_value_pb2.GetRequest, key_value_pb2.GetResponse)
+GET = Method(_KV + "Get", key_value_pb2.GetRequest, key_value_pb2.GetResponse, operation="get")
 BATCH_GET = Method(_KV + "BatchGet", key_value_pb2.BatchGetRequest, key_value_pb2.BatchGetResponse)
-PUT = Method(_KV + "Put", key_value_pb2.PutRequest, key_value_pb2.PutResponse, writes=True)
-DELETE = Method(_KV + "Delete", key_value_pb2.DeleteRequest, key_value_pb2.DeleteResponse, writes=True)
+PUT = Method(_KV + "Put", key_value_pb2.PutRequest, key_value_pb2.PutResponse, writes=True, operation="put")
+DELETE = Method(
+    _KV + "Delete", key_value_pb2.DeleteRequest, key_value_pb2.DeleteResponse, writes=True, operation="delete"
+)
 WRITE = Method(_KV + "Write", key_value_pb2.WriteRequest, key_value_pb2.WriteResponse, writes=True)
 COUNT = Method(_KV + "Count", key_value_pb2.CountRequest, key_value_pb2.CountResponse)
 SCAN = Method(_KV + "Scan", key_value_pb2.ScanRequest, key_value_pb2.ScanResponse)

@@ -70,6 +70,8 @@ class ClientOptions:
         write_attempts: the same for writes whose condition makes a repeat safe.
         transaction_attempts: how often ``run`` tries a transaction that meets conflicts.
         resume_s: how long a scan keeps trying to go on after its stream broke, counted from its last page.
+        gather: whether calls of single rows that are made at the same time travel together in one message. False makes
+            each a call of its own, which costs the client and the server several times as much.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -89,6 +91,7 @@ class ClientOptions:
     write_attempts: int = 4
     transaction_attempts: int = 32
     resume_s: float = 30.0
+    gather: bool = True
 
     def __post_init__(self) -> None:
         for name in ("token_file", "password_file", "credentials_file"):
@@ -172,6 +175,7 @@ def resolve_options(
     tls: TlsOptions | None = None,
     insecure: bool | None = None,
     deadline_s: float | None = None,
+    gather: bool = True,
 ) -> ClientOptions:
     """Return the options from arguments and, where they are silent, the profile of that name.
 
@@ -195,6 +199,7 @@ def resolve_options(
         tls=tls if tls is not None else tls_of(base),
         insecure=_first(insecure, base.insecure, False),
         deadline_s=_first(deadline_s, base.timeout_s, DEFAULT_DEADLINE_S),
+        gather=gather,
     )
 
 

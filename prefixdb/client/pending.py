@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from prefixdb.errors import ConflictError, OutcomeUnknownError, PrefixdbError, Reason
+from prefixdb.limits import MIB
 from prefixdb.rpcstatus import from_message
 from prefixdb.v1 import key_value_pb2
+
+MESSAGE_BYTES_MAX = 1 * MIB
+"""A message is sent when it has grown so large, however few operations it has."""
 
 T = TypeVar("T")
 

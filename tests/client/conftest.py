@@ -37,6 +37,24 @@ def scripted() -> Iterator[ScriptedServer]:
         yield server
 
 
+@pytest.fixture(params=["gathered", "alone"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the test's calls of single rows travel: all of them in messages, or each as a call of its own."""
+    if request.param == "gathered":
+        monkeypatch.setattr("prefixdb.client.sync.gatherer.GATHERS_FROM", 1)
+    else:
+        for connection in ("aio.connection", "sync.connection"):
+            monkeypatch.setattr(f"prefixdb.client.{connection}.ALONE_BYTES", -1)
+    way: str = request.param
+    return way
+
+
+@pytest.fixture
+def gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every call of a single row gathered, also one that a thread makes while no other is going on."""
+    monkeypatch.setattr("prefixdb.client.sync.gatherer.GATHERS_FROM", 1)
+
+
 @pytest.fixture
 def clock() -> HeldClock:
     """The client's time."""

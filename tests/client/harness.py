@@ -1,4 +1,4 @@
-"""What lets one test text serve both clients: ``async_test`` and ``async_gather`` have twins of the same meaning.
+"""What lets one test text serve both clients: ``async_test``, ``async_gather``, ``async_until`` have twins.
 
 ``tools/async_to_sync.py`` turns ``async_…`` into ``sync_…`` when it generates the tests of the sync client.
 """
@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from tests.support.waiting import wait_for
 
 T = TypeVar("T")
 
@@ -40,3 +42,15 @@ def sync_gather(work: Callable[[int], T], count: int) -> list[T]:
     """Run ``work(0)`` to ``work(count - 1)`` in threads at the same time and return their results."""
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(work, range(count)))
+
+
+async def async_until(condition: Callable[[], bool]) -> None:
+    """Return when ``condition()`` is true."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def sync_until(condition: Callable[[], bool]) -> None:
+    """As ``async_until``."""
+    wait_for(condition)

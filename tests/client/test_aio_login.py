@@ -122,7 +122,7 @@ async def test_a_token_that_is_refused_is_renewed_once_and_the_call_made_again(
     server: ScriptedServer, clock: HeldClock, reason: Reason
 ) -> None:
     server.script(methods.REFRESH, refreshed(2, clock))
-    async with client(alice(server.endpoint), clock) as db:
+    async with client(alice(server.endpoint, gather=False), clock) as db:
         await db.get("k")
         server.script(methods.PUT, Refuse(reason), APPLIED)
         assert await db.put("k", b"v") == 8

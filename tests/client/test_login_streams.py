@@ -139,8 +139,8 @@ def test_a_pipeline_follows_its_token_and_keeps_the_order(tmp_path: Path) -> Non
                         await until_ended(done.opened[-1])
             versions = [pending.result() for pending in results]
             assert versions == sorted(versions)
-            assert await db.get("k") == b"299"
             assert len({stream.token for stream in done.opened}) == len(done.opened) == 3
+            assert await db.get("k") == b"299"
             assert done.sent == ["Login", "Refresh", "Refresh"]
 
     asyncio.run(scenario())

@@ -123,7 +123,7 @@ def test_a_token_that_is_refused_is_renewed_once_and_the_call_made_again(
     server: ScriptedServer, clock: HeldClock, reason: Reason
 ) -> None:
     server.script(methods.REFRESH, refreshed(2, clock))
-    with client(alice(server.endpoint), clock) as db:
+    with client(alice(server.endpoint, gather=False), clock) as db:
         db.get("k")
         server.script(methods.PUT, Refuse(reason), APPLIED)
         assert db.put("k", b"v") == 8

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prefixdb.client import methods
 from prefixdb.client.aio import wire
-from prefixdb.client.aio.connection import AsyncConnection, AsyncExchange
+from prefixdb.client.aio.connection import AsyncConnection
+from prefixdb.client.aio.exchange import AsyncExchange
 from prefixdb.client.backup_files import (
     BackupProgress,
     CreatedBackup,

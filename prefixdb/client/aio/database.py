@@ -251,6 +251,7 @@ def connect_async(
     tls: TlsOptions | None = None,
     insecure: bool | None = None,
     deadline_s: float | None = None,
+    gather: bool = True,
     options: ClientOptions | None = None,
 ) -> AsyncDatabase:
     """Return a client. Nothing is sent before its first call.
@@ -272,6 +273,7 @@ def connect_async(
         tls: certificates; None for plaintext, which only loopback and unix sockets permit.
         insecure: permit plaintext elsewhere; tokens and passwords then travel readable.
         deadline_s: longest time of one call, in seconds; 5 unless the profile says otherwise.
+        gather: whether calls of single rows that are made at the same time travel together; see ``ClientOptions``.
         options: everything at once, instead of all other arguments.
 
     Raises:
@@ -293,5 +295,6 @@ def connect_async(
             tls=tls,
             insecure=insecure,
             deadline_s=deadline_s,
+            gather=gather,
         )
     return AsyncDatabase(AsyncConnection(options), options.database, options.deadline_s)

@@ -121,7 +121,10 @@ class AsyncKeyValue(wire.Membership):
         if repeat_is_safe(test):
             answer, doubtful = await self._connection.call_repeatable(methods.PUT, request, deadline_s=self._deadline_s)
         else:
-            answer, doubtful = await self._connection.call(methods.PUT, request, deadline_s=self._deadline_s), False
+            answer, doubtful = (
+                await self._connection.call_single(methods.PUT, request, deadline_s=self._deadline_s),
+                False,
+            )
         if not answer.applied:
             raise repeat_in_doubt() if doubtful else condition_unmet(answer.current_version)
         return answer.version
@@ -146,7 +149,10 @@ class AsyncKeyValue(wire.Membership):
                 methods.DELETE, request, deadline_s=self._deadline_s
             )
         else:
-            answer, doubtful = await self._connection.call(methods.DELETE, request, deadline_s=self._deadline_s), False
+            answer, doubtful = (
+                await self._connection.call_single(methods.DELETE, request, deadline_s=self._deadline_s),
+                False,
+            )
         if not answer.applied:
             raise repeat_in_doubt() if doubtful else condition_unmet(answer.current_version)
         return answer.version
@@ -174,4 +180,4 @@ class AsyncKeyValue(wire.Membership):
 
     async def _get(self, key: bytes) -> key_value_pb2.GetResponse:
         request = key_value_pb2.GetRequest(key=key, database=self._database)
-        return await self._connection.call(methods.GET, request, deadline_s=self._deadline_s)
+        return await self._connection.call_single(methods.GET, request, deadline_s=self._deadline_s)

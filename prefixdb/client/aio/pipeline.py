@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from prefixdb.client import methods
-from prefixdb.client.aio.connection import AsyncConnection, AsyncExchange
+from prefixdb.client.aio.connection import AsyncConnection
+from prefixdb.client.aio.exchange import AsyncExchange
 from prefixdb.client.encoding import (
     Key,
     Lifetime,
@@ -23,14 +24,11 @@ from prefixdb.client.encoding import (
     row_test,
     ttl_to_ms,
 )
-from prefixdb.client.failures import in_doubt
-from prefixdb.client.pending import Pending, delete_version, got_value, put_version
+from prefixdb.client.failures import unanswered
+from prefixdb.client.pending import MESSAGE_BYTES_MAX, Pending, delete_version, got_value, put_version
 from prefixdb.errors import PrefixdbError, Reason, UnauthenticatedError, error
-from prefixdb.limits import MIB, PIPELINE_OPERATIONS_MAX
+from prefixdb.limits import PIPELINE_OPERATIONS_MAX
 from prefixdb.v1 import key_value_pb2
-
-MESSAGE_BYTES_MAX = 1 * MIB
-"""A message is sent when it has grown so large, however few operations it has."""
 
 
 class AsyncPipeline:
@@ -217,13 +215,7 @@ class AsyncPipeline:
         """The stream failed: so did everything that has no answer. A new stream serves what comes next."""
         if isinstance(failure, UnauthenticatedError) and self._exchange is not None:
             self._refused = self._exchange.token
-        if self._answered and self._under_way and not in_doubt(failure):
-            # The stream had been admitted: a message may have been carried out before the token or the namespace ended.
-            told = error(Reason.OUTCOME_UNKNOWN, f"The pipeline ended before this was answered: {failure.message}")
-            told.__cause__ = failure
-            self._fail_all(told)
-        else:
-            self._fail_all(failure)
+        self._fail_all(unanswered(failure, admitted=self._answered) if self._under_way else failure)
         self._leave_stream()
 
     def _leave_stream(self) -> None:

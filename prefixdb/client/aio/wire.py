@@ -123,6 +123,18 @@ class Duplex(Generic[RequestT, ResponseT]):
             # The call has ended; its status says why, an ended call's write does not.
             await _read(self._call, timeout_s)
 
+    async def offer(self, message: RequestT) -> None:
+        """As ``send``, for as long as it takes; when the call has ended, whoever receives learns of it."""
+        try:
+            await _write(self._call, message)
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return
+
+    @property
+    def is_open(self) -> bool:
+        """True while the call has not ended."""
+        return not self._call.done()
+
     async def finish_sending(self) -> None:
         """Say that no message follows."""
         await self._call.done_writing()

@@ -21,7 +21,8 @@ from prefixdb.client.backup_files import (
 from prefixdb.client.backup_storing import Storing
 from prefixdb.client.methods import backoff_s
 from prefixdb.client.sync import wire
-from prefixdb.client.sync.connection import Connection, Exchange
+from prefixdb.client.sync.connection import Connection
+from prefixdb.client.sync.exchange import Exchange
 from prefixdb.errors import FailedPreconditionError, Reason, UnauthenticatedError, UnavailableError
 from prefixdb.limits import TRANSFER_PATIENCE_MS_MAX
 from prefixdb.repository.bans import BannedIssue

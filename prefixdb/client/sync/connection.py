@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Generic
+from typing import Any
 
 import grpc
 
 from prefixdb.client import methods
 from prefixdb.client.encoding import encode_password
-from prefixdb.client.failures import closed, deadline_exceeded, in_doubt, translate
+from prefixdb.client.failures import closed, in_doubt, translate
+from prefixdb.client.gathering import ALONE_BYTES
 from prefixdb.client.methods import Method, RequestT, ResponseT, backoff_s
 from prefixdb.client.models import LoginInfo
+from prefixdb.client.operations import AgainError, AloneError
 from prefixdb.client.options import ClientOptions
 from prefixdb.client.pending import repeat_in_doubt
 from prefixdb.client.sync import wire
 from prefixdb.client.sync.access import Access
+from prefixdb.client.sync.exchange import Exchange, Messages
+from prefixdb.client.sync.gatherer import Gatherer
 from prefixdb.client.sync.upload import Upload
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, UnauthenticatedError, UnavailableError
@@ -37,6 +41,7 @@ class Connection:
         self._calls: dict[str, Any] = {}
         self._closed = False
         self._opening = threading.Lock()
+        self._gatherer = Gatherer(self) if options.gather else None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -49,6 +54,8 @@ class Connection:
         """
         if not self._closed:
             self._closed = True
+            if self._gatherer is not None:
+                self._gatherer.close()
             self._access.close()
         channel, self._channel = self._channel, None
         self._calls.clear()
@@ -72,6 +79,31 @@ class Connection:
                 raise
         return self._send(method, request, timeout_s, self._token(timeout_s))
 
+    def call_single(
+        self, method: Method[RequestT, ResponseT], request: RequestT, *, deadline_s: float | None = None
+    ) -> ResponseT:
+        """Make a call that may travel in one message with others that are made at the same time.
+
+        Raises:
+            PrefixdbError: as ``call``. A failure of this call alone has no gRPC error as its cause.
+        """
+        gatherer = self._gatherer
+        size = request.ByteSize()
+        if gatherer is None or not method.operation or size > ALONE_BYTES:
+            return self.call(method, request, deadline_s=deadline_s)
+        left_s = self.options.deadline_s if deadline_s is None else deadline_s
+        failure: PrefixdbError | None = None
+        try:
+            answer: ResponseT = gatherer.call(method, request, size, left_s)
+            return answer
+        except AloneError as alone:
+            left_s = alone.left_s
+        except AgainError as again:
+            failure, left_s = again.failure, again.left_s
+        if failure is not None:
+            return self._read_again(method, request, left_s, failure)
+        return self.call(method, request, deadline_s=left_s)
+
     def call_repeatable(
         self, method: Method[RequestT, ResponseT], request: RequestT, *, deadline_s: float | None = None
     ) -> tuple[ResponseT, bool]:
@@ -86,7 +118,8 @@ class Connection:
         doubtful = False
         for attempt in range(1, self.options.write_attempts + 1):
             try:
-                return self.call(method, request, deadline_s=max(0.001, ends_at - time.monotonic())), doubtful
+                left_s = max(0.001, ends_at - time.monotonic())
+                return self.call_single(method, request, deadline_s=left_s), doubtful
             except PrefixdbError as failure:
                 wait_s = backoff_s(attempt, failure)
                 last = attempt == self.options.write_attempts or time.monotonic() + wait_s >= ends_at
@@ -151,6 +184,29 @@ class Connection:
         self._check_open()
         self._access.change_password(encode_password(old), encode_password(new), self.options.deadline_s)
 
+    def _read_again(
+        self, method: Method[RequestT, ResponseT], request: RequestT, deadline_s: float, failure: PrefixdbError
+    ) -> ResponseT:
+        """Go on with a gathered read whose first try failed with ``failure``, as gRPC does with one that went alone."""
+        if self._gatherer is None:
+            raise failure
+        ends_at = time.monotonic() + deadline_s
+        for attempt in range(1, self.options.read_attempts):
+            wait_s = backoff_s(attempt, failure)
+            if time.monotonic() + wait_s >= ends_at:
+                break
+            wire.sleep(wait_s)
+            try:
+                answer: ResponseT = self._gatherer.call(
+                    method, request, request.ByteSize(), max(0.001, ends_at - time.monotonic())
+                )
+                return answer
+            except AgainError as again:
+                failure = again.failure
+            except AloneError:
+                return self.call(method, request, deadline_s=max(0.001, ends_at - time.monotonic()))
+        raise failure
+
     def _token(self, timeout_s: float) -> str | None:
         self._check_open()
         return self._access.token(timeout_s)
@@ -189,84 +245,3 @@ class Connection:
 
 def _metadata(token: str | None) -> wire.Metadata:
     return () if token is None else (("authorization", f"Bearer {token}"),)
-
-
-class Messages(Generic[ResponseT]):
-    """The messages of one streaming answer, with our errors."""
-
-    def __init__(
-        self,
-        call: wire.ResponseStream[ResponseT],
-        method: Method[Any, ResponseT],
-        endpoint: str,
-        token: str | None,
-    ) -> None:
-        self.token = token
-        self._call = call
-        self._method = method
-        self._endpoint = endpoint
-
-    def receive(self, deadline_s: float | None) -> ResponseT | None:
-        """Return the next message, None after the last.
-
-        Raises:
-            DeadlineExceededError: none came within ``deadline_s``.
-            PrefixdbError: the stream failed.
-        """
-        try:
-            return self._call.receive(deadline_s)
-        except grpc.RpcError as cause:
-            raise translate(
-                cause, writes=self._method.writes, deadline_s=deadline_s or 0, endpoint=self._endpoint
-            ) from cause
-        except TimeoutError as cause:
-            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s or 0) from cause
-
-    def cancel(self) -> None:
-        """End the call; harmless when it has ended."""
-        self._call.cancel()
-
-
-class Exchange(Generic[RequestT, ResponseT]):
-    """One bidirectional call, with our errors."""
-
-    def __init__(
-        self,
-        call: wire.Duplex[RequestT, ResponseT],
-        method: Method[RequestT, ResponseT],
-        endpoint: str,
-        token: str | None,
-    ) -> None:
-        self.token = token
-        self._call = call
-        self._method = method
-        self._endpoint = endpoint
-
-    def send(self, message: RequestT, deadline_s: float) -> None:
-        """Send a message; raises as ``receive``."""
-        try:
-            self._call.send(message, deadline_s)
-        except grpc.RpcError as cause:
-            raise self._translate(cause, deadline_s) from cause
-        except TimeoutError as cause:
-            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s) from cause
-
-    def receive(self, deadline_s: float) -> ResponseT | None:
-        """Return the next message, None after the last; raises as ``Messages.receive``."""
-        try:
-            return self._call.receive(deadline_s)
-        except grpc.RpcError as cause:
-            raise self._translate(cause, deadline_s) from cause
-        except TimeoutError as cause:
-            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s) from cause
-
-    def finish_sending(self) -> None:
-        """Say that no message follows."""
-        self._call.finish_sending()
-
-    def cancel(self) -> None:
-        """End the call; harmless when it has ended."""
-        self._call.cancel()
-
-    def _translate(self, cause: grpc.RpcError, deadline_s: float) -> PrefixdbError:
-        return translate(cause, writes=self._method.writes, deadline_s=deadline_s, endpoint=self._endpoint)

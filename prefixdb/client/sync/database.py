@@ -250,6 +250,7 @@ def connect(
     tls: TlsOptions | None = None,
     insecure: bool | None = None,
     deadline_s: float | None = None,
+    gather: bool = True,
     options: ClientOptions | None = None,
 ) -> Database:
     """Return a client. Nothing is sent before its first call.
@@ -271,6 +272,7 @@ def connect(
         tls: certificates; None for plaintext, which only loopback and unix sockets permit.
         insecure: permit plaintext elsewhere; tokens and passwords then travel readable.
         deadline_s: longest time of one call, in seconds; 5 unless the profile says otherwise.
+        gather: whether calls of single rows that are made at the same time travel together; see ``ClientOptions``.
         options: everything at once, instead of all other arguments.
 
     Raises:
@@ -292,5 +294,6 @@ def connect(
             tls=tls,
             insecure=insecure,
             deadline_s=deadline_s,
+            gather=gather,
         )
     return Database(Connection(options), options.database, options.deadline_s)

@@ -122,7 +122,10 @@ class KeyValue(wire.Membership):
         if repeat_is_safe(test):
             answer, doubtful = self._connection.call_repeatable(methods.PUT, request, deadline_s=self._deadline_s)
         else:
-            answer, doubtful = self._connection.call(methods.PUT, request, deadline_s=self._deadline_s), False
+            answer, doubtful = (
+                self._connection.call_single(methods.PUT, request, deadline_s=self._deadline_s),
+                False,
+            )
         if not answer.applied:
             raise repeat_in_doubt() if doubtful else condition_unmet(answer.current_version)
         return answer.version
@@ -145,7 +148,10 @@ class KeyValue(wire.Membership):
         if repeat_is_safe(test):
             answer, doubtful = self._connection.call_repeatable(methods.DELETE, request, deadline_s=self._deadline_s)
         else:
-            answer, doubtful = self._connection.call(methods.DELETE, request, deadline_s=self._deadline_s), False
+            answer, doubtful = (
+                self._connection.call_single(methods.DELETE, request, deadline_s=self._deadline_s),
+                False,
+            )
         if not answer.applied:
             raise repeat_in_doubt() if doubtful else condition_unmet(answer.current_version)
         return answer.version
@@ -173,4 +179,4 @@ class KeyValue(wire.Membership):
 
     def _get(self, key: bytes) -> key_value_pb2.GetResponse:
         request = key_value_pb2.GetRequest(key=key, database=self._database)
-        return self._connection.call(methods.GET, request, deadline_s=self._deadline_s)
+        return self._connection.call_single(methods.GET, request, deadline_s=self._deadline_s)

@@ -104,6 +104,15 @@ class Duplex(Generic[RequestT, ResponseT]):
         """Hand a message to gRPC. The pipeline bounds how many are under way, so the queue stays short."""
         self._requests.put(message)
 
+    def offer(self, message: RequestT) -> None:
+        """As ``send``; when the call has ended, whoever receives learns of it."""
+        self._requests.put(message)
+
+    @property
+    def is_open(self) -> bool:
+        """True while the call has not ended."""
+        return bool(self._call.is_active())
+
     def finish_sending(self) -> None:
         """Say that no message follows."""
         self._requests.put(None)
@@ -191,6 +200,49 @@ def _next(call: Any, timeout_s: float | None) -> Any:
             if timed_out.is_set():
                 raise TimeoutError from cause
             raise
+
+
+class Promise:
+    """Where one thread waits for what another brings. Whoever brings something asks ``done`` first, under a lock."""
+
+    __slots__ = ("_arrived", "_failure", "_over", "_result")
+
+    def __init__(self) -> None:
+        self._arrived = threading.Lock()
+        self._arrived.acquire()
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._over = False
+
+    def done(self) -> bool:
+        """True when it was answered or given up."""
+        return self._over
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self._over = True
+
+    def set_result(self, result: Any) -> None:
+        """Answer it."""
+        self._result = result
+        self._over = True
+        self._arrived.release()
+
+    def set_exception(self, failure: BaseException) -> None:
+        """Fail it."""
+        self._failure = failure
+        self._over = True
+        self._arrived.release()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it was answered or failed; False when that took longer."""
+        return self._arrived.acquire(timeout=max(0.0, min(timeout_s, threading.TIMEOUT_MAX)))
+
+    def result(self) -> Any:
+        """Return what it was answered with, or raise what it failed with."""
+        if self._failure is not None:
+            raise self._failure
+        return self._result
 
 
 class Membership:

@@ -1,0 +1,171 @@
+"""Goal: whatever is called, and by however many at once, gathered calls do what calls made one by one would have done.
+
+Method: against a real server, many workers with keys of their own compare every answer with a dict; two clients, one
+that gathers and one that does not, get the same random calls; and a server dies and comes back under load.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from prefixdb import connect_async
+from prefixdb.client.aio.database import AsyncDatabase
+from prefixdb.errors import ConflictError, KeyNotFoundError, PrefixdbError, UnavailableError
+from prefixdb.limits import KEY_BYTES_MAX, KIB
+from prefixdb.testing import Namespace, ServerProcess
+from tests.client.harness import async_gather, async_test
+
+pytestmark = pytest.mark.usefixtures("gathered")
+
+WORKERS = 24
+STEPS = 60
+
+
+def value_of(dice: random.Random) -> bytes:
+    """Return a value, now and then a large one, which goes alone."""
+    return dice.randbytes(dice.choice((0, 1, 20, 20, 20, 1000, 300 * KIB if dice.random() < 0.05 else 50)))
+
+
+async def step(db: AsyncDatabase, dice: random.Random, keys: list[str], rows: dict[str, tuple[int, bytes]]) -> None:
+    """Make one random call and hold its answer against ``rows``: key to version and value."""
+    key = dice.choice(keys)
+    version, value = rows.get(key, (0, b""))
+    choice = dice.randrange(9)
+    if choice == 0:
+        assert await db.get(key) == (value if version else None)
+    elif choice == 1:
+        row = await db.get_row(key)
+        assert (row is None) == (version == 0)
+        assert row is None or (row.key, row.version, row.value) == (key.encode(), version, value)
+    elif choice == 2:
+        assert await db.exists(key) == bool(version)
+    elif choice == 3:
+        try:
+            assert await db[key] == value
+            assert version
+        except KeyNotFoundError:
+            assert not version
+    elif choice in {4, 5, 6}:
+        condition: dict[str, Any] = dice.choice(
+            ({}, {"if_absent": True}, {"if_exists": True}, {"if_value": value}, {"if_version": version or 1})
+        )
+        holds = {"if_absent": not version, "if_exists": bool(version), "if_value": bool(version)}
+        expected = all(holds.get(name, bool(version)) for name in condition)
+        fresh = value_of(dice)
+        try:
+            rows[key] = (await db.put(key, fresh, ttl=dice.choice((None, 3600)), **condition), fresh)
+            assert expected
+        except ConflictError as failure:
+            assert not expected
+            assert failure.metadata["current_version"] == str(version)
+    else:
+        condition = dice.choice(({}, {"if_exists": True}, {"if_version": version or 1}))
+        try:
+            await db.delete(key, **condition)
+            assert version or not condition
+            rows.pop(key, None)
+        except ConflictError:
+            assert condition and not version
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@async_test
+async def test_workers_with_keys_of_their_own_see_what_they_did(place: Namespace, seed: int) -> None:
+    async with place.connect_async() as db:
+
+        async def work(number: int) -> None:
+            dice = random.Random(f"{seed}/{number}")
+            view = db.database(number % 3).with_deadline(30)
+            rows: dict[str, tuple[int, bytes]] = {}
+            for _ in range(STEPS):
+                await step(view, dice, [f"{number}/{name}" for name in "abc"], rows)
+
+        await async_gather(work, WORKERS)
+
+
+def call_of(dice: random.Random) -> Callable[[AsyncDatabase], Awaitable[Any]]:
+    """Return a random call, one that the server or the client refuses among them."""
+    key: Any = dice.choice(("a", "b", b"c", b"", b"k" * (KEY_BYTES_MAX + 1), "\ud800", 7))
+    value: Any = dice.choice((b"", b"1", bytes(1000), "text", bytes((1 << 20) + 1)))
+    condition = dice.choice(({}, {}, {"if_absent": True}, {"if_exists": True}, {"if_value": b"1"}, {"if_version": 0}))
+    shared: dict[str, Any] = {name: test for name, test in condition.items() if name != "if_absent"}
+    ttl: Any = dice.choice((None, None, 1000, 0, "1h"))
+    return dice.choice(
+        (
+            lambda db: db.get(key),
+            lambda db: db.exists(key),
+            lambda db: db[key],
+            lambda db: db.put(key, value, ttl=ttl, **condition),
+            lambda db: db.delete(key, **shared),
+        )
+    )
+
+
+@async_test
+async def test_both_ways_give_the_same_answers_and_errors(place: Namespace) -> None:
+    alone = connect_async(place.server.endpoint, token_file=place.token_file, gather=False)
+    async with place.connect_async() as one, alone as other:
+        dice = random.Random(11)
+        applied = 0
+        for _ in range(400):
+            call = call_of(dice)
+            outcomes = []
+            for db in (one.database(1), other.database(2)):
+                try:
+                    answer = await call(db)
+                    outcomes.append(answer if not isinstance(answer, int) or isinstance(answer, bool) else "version")
+                except (PrefixdbError, TypeError) as failure:
+                    reason = getattr(failure, "reason", None)
+                    text = str(failure) if not isinstance(failure, ConflictError) else "conflict"
+                    names = sorted(getattr(failure, "metadata", {}))
+                    outcomes.append((type(failure), reason, text, names, getattr(failure, "retry_after_ms", None)))
+            assert outcomes[0] == outcomes[1]
+            applied += outcomes[0] == "version"
+        left = {key: value async for key, value in one.database(1).scan()}
+        assert left == {key: value async for key, value in other.database(2).scan()}
+        assert applied > 20
+
+
+async def reach(db: AsyncDatabase) -> None:
+    """Return when the server answers again: gRPC waits for a while before it tries to connect once more."""
+    while True:
+        try:
+            await db.exists("k")
+        except UnavailableError:
+            continue
+        return
+
+
+@async_test
+async def test_a_server_that_dies_under_load_loses_nothing_it_acknowledged(own_server: ServerProcess) -> None:
+    async with own_server.create_namespace().connect_async(deadline_s=30) as db:
+        restarts: list[str] = []
+        acknowledged, tried = [-1] * 12, [-1] * 12
+
+        async def check(number: int) -> None:
+            assert acknowledged[number] <= int(await db.get(f"{number}") or b"-1") <= tried[number]
+
+        async def work(number: int) -> None:
+            for value in range(200):
+                if number == 0 and value in {60, 120}:
+                    own_server.kill()
+                    own_server.start()
+                    restarts.append("died")
+                try:
+                    tried[number] = value
+                    await db.put(f"{number}", b"%d" % value)
+                    acknowledged[number] = value
+                    if value % 7 == 0:
+                        await check(number)
+                except UnavailableError:
+                    # While the server is away nothing gets through; OutcomeUnknownError is one of these.
+                    continue
+
+        await async_gather(work, 12)
+        await reach(db)
+        await async_gather(check, 12)
+        assert restarts == ["died", "died"]

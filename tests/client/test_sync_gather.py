@@ -1,0 +1,248 @@
+# Generated from tests/client/test_aio_gather.py by tools/async_to_sync.py; do not edit.
+"""Goal: calls that are made at the same time travel together, and nobody can tell but by the time it takes.
+
+Method: a server that plays a script takes their messages apart and counts them. It holds an answer back for as long as
+the test wants, so what gathers meanwhile is no matter of luck. Failures of streams are in ``test_aio_gather_failures``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from prefixdb import connect
+from prefixdb.client import methods
+from prefixdb.client.options import ClientOptions
+from prefixdb.client.sync.database import Database
+from prefixdb.errors import CancelledError, DeadlineExceededError, PermissionDeniedError, PrefixdbError, Reason
+from prefixdb.limits import KIB
+from prefixdb.v1.key_value_pb2 import DeleteResponse, GetRequest, GetResponse, PutResponse
+from tests.client.harness import sync_gather, sync_test, sync_until
+from tests.support.scripted_server import Answer, Hold, Refuse, ScriptedServer
+
+pytestmark = pytest.mark.usefixtures("gathered")
+
+FOUND = Answer(GetResponse(found=True, value=b"v", version=7))
+APPLIED = Answer(PutResponse(applied=True, version=8))
+DELETED = Answer(DeleteResponse(applied=True, version=9))
+
+
+def waiting(db: Database) -> int:
+    """Return how many calls wait for the next message."""
+    gatherer: Any = db._connection._gatherer
+    return len(gatherer._gathering.waiting)
+
+
+def sent(db: Database) -> int:
+    """Return how many operations are under way behind the oldest message."""
+    gatherer: Any = db._connection._gatherer
+    return sum(len(message) for message in list(gatherer._gathering.under_way)[1:])
+
+
+@sync_test
+def test_a_lone_call_goes_out_at_once(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+        assert db.get("k") == b"v"
+        assert db["k"] == b"v"
+    assert scripted.messages == [0, 1, 1], "a stream begins with a message without operations"
+    assert {call.token for call in scripted.calls} == {"Bearer t"}
+    assert scripted.streams == 1
+
+
+@sync_test
+def test_what_is_handed_in_while_an_answer_is_awaited_travels_together(scripted: ScriptedServer) -> None:
+    go_on = threading.Event()
+    scripted.script(methods.GET, Hold(go_on, FOUND), FOUND)
+    scripted.script(methods.PUT, APPLIED)
+    scripted.script(methods.DELETE, DELETED)
+    with connect(scripted.endpoint, token="t") as db:
+        other = db.database(3).with_deadline(20)
+
+        def work(number: int) -> object:
+            if number == 0:
+                return db.get("first")
+            sync_until(lambda: bool(scripted.calls))
+            if number == 41:
+                sync_until(lambda: waiting(db) + sent(db) == 40)
+                go_on.set()
+                return None
+            kinds = [db.get, other.get_row, db.exists, other.__getitem__, db.delete]
+            return db.put("k", b"v") if number % 6 == 5 else kinds[number % 6]("k")
+
+        answers = sync_gather(work, 42)
+    assert answers[0] == b"v"
+    assert answers[5] == 8 and answers[4] == 9 and answers[8] is True
+    assert sum(scripted.messages) == 41
+    assert len(scripted.messages) < 12, scripted.messages
+    assert scripted.streams == 1, "views share the stream"
+    requests = [GetRequest.FromString(call.requests[0]) for call in scripted.calls_of(methods.GET)]
+    assert {request.database for request in requests} == {0, 3}
+
+
+@sync_test
+def test_a_message_is_bounded_in_operations_and_in_bytes(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.client.gathering.OPERATIONS_MAX", 7)
+    scripted.script(methods.GET, FOUND)
+    scripted.script(methods.PUT, APPLIED)
+    with connect(options=ClientOptions(scripted.endpoint)) as db:
+        sync_gather(lambda number: db.get(str(number)), 50)
+        assert max(scripted.messages) <= 7
+        monkeypatch.undo()
+    with connect(options=ClientOptions(scripted.endpoint)) as db:
+        begun = len(scripted.messages)
+        sync_gather(lambda number: db.put(str(number), bytes(200 * KIB)), 24)
+        assert 1 <= max(scripted.messages[begun:]) <= 5, "five of them are a mebibyte"
+
+
+@sync_test
+def test_large_answers_make_messages_smaller(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, Answer(GetResponse(found=True, value=bytes(100 * KIB), version=7)))
+    with connect(scripted.endpoint, token="t") as db:
+        db.get("k")
+        sync_gather(lambda number: db.get(str(number)), 60)
+    assert max(scripted.messages) <= 10
+
+
+@sync_test
+def test_a_large_value_goes_alone(scripted: ScriptedServer) -> None:
+    scripted.script(methods.PUT, APPLIED)
+    with connect(scripted.endpoint, token="t") as db:
+        assert db.put("k", bytes(256 * KIB)) == 8
+        assert scripted.streams == 0
+        assert db.put("k", bytes(256 * KIB - 100)) == 8
+        assert scripted.streams == 1
+
+
+@sync_test
+def test_gathering_can_be_switched_off(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, FOUND)
+    with connect(scripted.endpoint, token="t", gather=False) as db:
+        sync_gather(lambda number: db.get(str(number)), 8)
+    assert scripted.streams == 0
+    assert len(scripted.calls_of(methods.GET)) == 8
+
+
+@sync_test
+def test_one_operation_fails_alone(scripted: ScriptedServer) -> None:
+    refused = Refuse(Reason.NOT_PERMITTED)
+    go_on = threading.Event()
+    scripted.script(methods.GET, Hold(go_on, FOUND), FOUND, refused, FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+
+        def work(number: int) -> object:
+            if number == 20:
+                sync_until(lambda: bool(scripted.calls))
+                go_on.set()
+                return None
+            try:
+                return db.get(str(number))
+            except PermissionDeniedError as failure:
+                return failure
+
+        answers = sync_gather(work, 21)
+    assert sum(isinstance(answer, PermissionDeniedError) for answer in answers) == 1
+    assert answers.count(b"v") == 19
+
+
+@sync_test
+def test_a_read_that_finds_the_answer_full_is_made_alone(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, Refuse(Reason.BATCH_TOO_LARGE), FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+        assert db.get("k") == b"v"
+    assert scripted.messages == [0, 1]
+    assert len(scripted.calls_of(methods.GET)) == 2
+
+
+@sync_test
+def test_each_call_has_its_own_deadline_and_a_late_answer_is_nobodys(scripted: ScriptedServer) -> None:
+    go_on = threading.Event()
+    scripted.script(methods.GET, Hold(go_on, Answer(GetResponse(found=True, value=b"late"))), FOUND)
+    scripted.script(methods.PUT, APPLIED)
+    late: list[int] = []
+    with connect(scripted.endpoint, token="t", deadline_s=30) as db:
+
+        def work(number: int) -> object:
+            if number == 0:
+                return db.get("slow")
+            sync_until(lambda: bool(scripted.calls))
+            hasty = db.with_deadline(0.05)
+            try:
+                return hasty.get("k") if number == 1 else hasty.put("k", b"v")
+            except DeadlineExceededError as failure:
+                late.append(number)
+                if len(late) == 2:
+                    go_on.set()
+                return failure
+
+        slow, late_read, late_write = sync_gather(work, 3)
+        assert slow == b"late"
+        assert isinstance(late_read, DeadlineExceededError) and "0.05 s" in late_read.message
+        assert "may" not in late_read.message
+        assert isinstance(late_write, DeadlineExceededError) and "may or may not" in late_write.message
+        assert db.get("k") == b"v"
+        assert scripted.streams == 1, "the stream of the one who goes on waiting is kept"
+
+
+@sync_test
+def test_a_stream_nobody_waits_for_is_given_up(scripted: ScriptedServer) -> None:
+    never = threading.Event()
+    scripted.script(methods.GET, Hold(never, FOUND), FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+
+        def work(number: int) -> PrefixdbError:
+            with pytest.raises(DeadlineExceededError) as caught:
+                db.with_deadline(0.1).get(str(number))
+            return caught.value
+
+        sync_gather(work, 5)
+        assert db.get("k") == b"v", "or it would wait behind the others"
+        assert scripted.streams == 2
+
+
+@sync_test
+def test_what_was_not_sent_in_time_is_not_sent_at_all(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.client.sync.gatherer.IN_FLIGHT_MAX", 1)
+    go_on = threading.Event()
+    scripted.script(methods.GET, Hold(go_on, FOUND), FOUND)
+    scripted.script(methods.PUT, APPLIED)
+    with connect(scripted.endpoint, token="t", deadline_s=30) as db:
+
+        def work(number: int) -> None:
+            if number == 0:
+                db.get("k")
+                return
+            sync_until(lambda: bool(scripted.calls))
+            with pytest.raises(DeadlineExceededError):
+                db.with_deadline(0.05).put("k", b"v")
+            go_on.set()
+
+        sync_gather(work, 2)
+        assert db.get("k") == b"v"
+    assert not scripted.calls_of(methods.PUT)
+
+
+@sync_test
+def test_closing_the_client_fails_what_is_under_way(scripted: ScriptedServer) -> None:
+    never = threading.Event()
+    scripted.script(methods.GET, Hold(never, FOUND))
+    db = connect(scripted.endpoint, token="t", deadline_s=30)
+
+    def work(number: int) -> None:
+        if number == 12:
+            sync_until(lambda: bool(scripted.calls))
+            db.close()
+            return
+        with pytest.raises(CancelledError, match="closed"):
+            db.get(str(number))
+
+    sync_gather(work, 13)
+    with pytest.raises(CancelledError, match="closed"):
+        db.get("k")
+    db.close()
