@@ -14,12 +14,24 @@ import pytest
 from tools.bench.page import calls, etcd_proto, keys, operations, report
 from tools.bench.page.calls import Sizes
 from tools.bench.page.generators import read_redis_benchmark
-from tools.bench.page.measure import as_json
+from tools.bench.page.measure import as_json, run_once
 from tools.bench.page.mixed import growth_of
 from tools.bench.page.operations import ETCD, GOALS, NATIVE, REDIS, Goal, judge
 from tools.bench.page.profile import shares
 from tools.bench.page.report import Section
-from tools.bench.page.samples import BadResponsesError, Counted, Sample, median, paired, ratio, sample_of, spread
+from tools.bench.page.samples import (
+    BadResponsesError,
+    Counted,
+    NothingAnsweredError,
+    Sample,
+    Timing,
+    median,
+    paired,
+    ratio,
+    sample_of,
+    spread,
+)
+from tools.bench.page.side import Load
 
 FACTS = {
     "date": "2026-01-02 03:04", "commit": "abc1234", "processors": 2, "processor": "a processor", "memory_gib": 8,
@@ -152,6 +164,39 @@ def test_a_sample_counts_the_warm_up_for_cost_but_not_for_speed() -> None:
 def test_a_run_without_answers_is_no_measurement() -> None:
     with pytest.raises(BadResponsesError):
         sample_of(Counted(2.0, 0, 0, 0, None, None, None), cpu_s=1.0, memory_mib=1.0)
+
+
+class QuietSide:
+    """A side whose generator is the server itself."""
+
+    name = "quiet"
+    pid = None
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    def loads(self) -> dict[str, Load]:
+        """It does what a test says."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_a_run_that_the_machine_had_no_time_for_is_made_again_and_longer() -> None:
+    asked: list[float] = []
+
+    def load(timing: Timing) -> Counted:
+        asked.append(timing.seconds)
+        rows = 0 if len(asked) == 1 else 30
+        return Counted(timing.seconds, rows, rows, rows, None, None, None, cpu_s=0.3, memory_mib=7.0)
+
+    found = run_once(QuietSide(), load, Timing(0.5, 0.1))
+    assert asked == [0.5, 3.0]
+    assert (found.rows_per_s, found.cpu_us_per_row, found.memory_mib) == (10.0, pytest.approx(10_000.0), 7.0)
+    asked.clear()
+    with pytest.raises(NothingAnsweredError):
+        run_once(QuietSide(), lambda timing: Counted(timing.seconds, 0, 0, 0, None, None, None), Timing(0.5, 0.1))
 
 
 def test_a_ratio_compares_runs_of_the_same_round() -> None:

@@ -15,6 +15,10 @@ class BadResponsesError(RuntimeError):
     """A server answered, but not with what was asked for; its rate would mean nothing."""
 
 
+class NothingAnsweredError(BadResponsesError):
+    """Not one request was answered within the time of a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long one run lasts, in seconds; what happens while it warms up does not count."""
@@ -76,10 +80,10 @@ def sample_of(counted: Counted, cpu_s: float, memory_mib: float) -> Sample:
     """Return the sample of a run during which the server used ``cpu_s`` of processor time.
 
     Raises:
-        BadResponsesError: nothing was done.
+        NothingAnsweredError: nothing was done.
     """
     if not counted.rows or not counted.rows_all or counted.seconds <= 0:
-        raise BadResponsesError("nothing was answered within the time of a run")
+        raise NothingAnsweredError("nothing was answered within the time of a run")
     whole_s = counted.seconds * counted.rows_all / counted.rows
     share = None if counted.generator_cpu_s is None else counted.generator_cpu_s / whole_s
     return Sample(
