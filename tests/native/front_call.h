@@ -140,6 +140,7 @@ class FakeCall final : public Call {
     rig_.loop.Post([self = Self(), method] {
       self->method_ = FactsOf(method).begin(*self);
       if (self->after_begin) self->after_begin();
+      self->Deliver();
     });
   }
   Ending Run(NativeMethod method) {
@@ -237,11 +238,7 @@ class FakeCall final : public Call {
     wants_message_ = true;
     under_way_.clear();
     under_way_.shrink_to_fit();  // A view that is used too long is found by a sanitizer.
-    if (method_ != nullptr) {
-      Deliver();
-    } else {
-      rig_.loop.Post([self = Self()] { self->Deliver(); });  // Inside of `begin`.
-    }
+    Deliver();
   }
 
  private:
@@ -263,7 +260,7 @@ class FakeCall final : public Call {
     if (open_) method_->OnDrained(*this);
   }
   void Deliver() {
-    if (!open_ || !wants_message_) return;
+    if (!open_ || !wants_message_ || method_ == nullptr) return;
     if (!messages_.empty()) {
       wants_message_ = false;
       under_way_ = std::move(messages_.front());
@@ -283,7 +280,7 @@ class FakeCall final : public Call {
   size_t unsent_ = 0;
   std::deque<std::string> messages_;
   std::string under_way_;
-  bool wants_message_ = false;
+  bool wants_message_ = true;
   bool half_closed_ = false;
 
   std::mutex mutex_;

@@ -61,21 +61,22 @@ class Call : public std::enable_shared_from_this<Call> {
   // Bytes handed to Send that flow control has not let through. OnDrained is called when it becomes 0.
   virtual size_t unsent() const noexcept = 0;
 
-  // Has Python look at the token once more. OnReadmitted is called when it still may, later (never before this returns),
-  // else the call fails with what Python says. For streams.
+  // Has Python look at the token once more. OnReadmitted is called when it still may, later (never before this
+  // returns), else the call fails with what Python says. For streams.
   virtual void Readmit() = 0;
 
   // --- streams of messages from the client (Pipeline)
-  // OnMessage is called for one message at a time: each, the first one too, only after this was called once more, and
-  // perhaps before this returns. The bytes it was given stay until this is called again, or the call is over.
+  // OnMessage is called for one message at a time: for the first one by itself, after the method has begun; for each
+  // other one after this, perhaps before this returns. The bytes it was given stay until this is called, or the call is
+  // over.
   virtual void NextMessage() = 0;
 };
 
 // What answers a call that is not over when its message was looked at. Made by a method (methods.h), owned by the
-// transport, destroyed when the call ends and its bytes are gone, or at once when it is cut: a destructor must let go of
-// cursor and view, and of the stream's slot (streams.h), which the method has opened. Lives at least while the call is
-// open, and longer than any function of the call that it is inside of (destroy it by Loop::Defer); none of its functions
-// is called once the call is not open.
+// transport, destroyed when the call ends and its bytes are gone, or at once when it is cut: a destructor must let go
+// of cursor and view, and of the stream's slot (streams.h), which the method has opened. Lives at least while the call
+// is open, and longer than any function of the call that it is inside of (destroy it by Loop::Defer); none of its
+// functions is called once the call is not open.
 class Method {
  public:
   virtual ~Method() = default;

@@ -25,7 +25,8 @@ constexpr int kStoresMax = 50;
 void Pipeline::Begin(Call& call) {
   slot_ = std::make_shared<Streams::Slot>(call.services().streams.Open(call.session()->namespace_id));
   if (!*slot_) return call.Fail(Fail(Reason::kTooManyStreams));
-  if (LooksAtSession(call)) Run(call);
+  Wait();
+  LooksAtSession(call);
 }
 
 void Pipeline::OnMessage(Call& call, std::string_view message) {
@@ -60,7 +61,7 @@ bool Pipeline::LooksAtSession(Call& call) {
 void Pipeline::Run(Call& call) {
   if (running_) return;
   running_ = true;
-  rows_this_pass_ = 0;
+  if (std::exchange(pass_, call.loop().now()) != call.loop().now()) rows_this_pass_ = 0;
   bool looked = false;  // One look is enough for a pass of the loop, see loop.h.
   while (call.open() && !waiting_ && !readmitting_) {
     if (step_ == Step::kIdle) {

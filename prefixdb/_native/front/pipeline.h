@@ -95,6 +95,7 @@ class Pipeline final : public Method {
   bool running_ = false;      // Inside of Run.
   bool waiting_ = false;      // For something that calls Resume.
   bool readmitting_ = false;  // For OnReadmitted.
+  Loop::Time pass_;           // In which Run was called last.
   size_t rows_this_pass_ = 0;
   int stores_asked_ = 0;  // By reads of the message.
 
