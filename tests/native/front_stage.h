@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "front/gateway.h"
+#include "front/grpc_codec.h"
 #include "front/methods.h"
 #include "front/services.h"
 #include "front/socket.h"
@@ -73,6 +74,21 @@ class FakeUpstream final : public Upstream {
 };
 
 struct Stage {
+  // Python's side.
+  struct Grant {
+    uint64_t namespace_id = 7;
+    bool read = true;
+    bool write = true;
+    uint64_t ends_at_ms = UINT64_MAX;
+  };
+  static Session Make(const Grant& grant) {
+    Session session;
+    session.namespace_id = grant.namespace_id;
+    session.rules = RuleSet({Rule{std::nullopt, "", grant.read, grant.write}});
+    session.ends_at_ms = grant.ends_at_ms;
+    return session;
+  }
+
   // Runs it on the loop's thread.
   template <typename Function>
   auto On(Function function) {
@@ -122,13 +138,17 @@ struct Stage {
     return ends[1];
   }
 
-  // Python's side.
-  struct Grant {
-    uint64_t namespace_id = 7;
-    bool read = true;
-    bool write = true;
-    uint64_t ends_at_ms = UINT64_MAX;
-  };
+  // A token that the table knows.
+  void Know(const std::string& token, const Grant& grant) {
+    auto session = std::make_shared<Session>();
+    *session = Make(grant);
+    session->stamp = services.changes.now();
+    session->own = services.changes.StampOf(grant.namespace_id);
+    session->changes = &services.changes;
+    services.sessions.Put(HashToken(token), session);
+  }
+  void Know() { Know("good", Grant()); }
+
   // Waits for a question, and answers it.
   AdmitQuestion TakeQuestion(uint64_t* number) {
     std::vector<Question> taken;
@@ -139,11 +159,7 @@ struct Stage {
   AdmitQuestion Admit(const Grant& grant) {
     uint64_t number = 0;
     AdmitQuestion question = TakeQuestion(&number);
-    Session session;
-    session.namespace_id = grant.namespace_id;
-    session.rules = RuleSet({Rule{std::nullopt, "", grant.read, grant.write}});
-    session.ends_at_ms = grant.ends_at_ms;
-    services.upcalls.AnswerAdmitted(number, std::move(session), false);
+    services.upcalls.AnswerAdmitted(number, Make(grant), false);
     return question;
   }
   AdmitQuestion Admit() { return Admit(Grant()); }

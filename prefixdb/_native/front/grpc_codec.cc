@@ -20,6 +20,12 @@ Failure Plain(uint8_t code, Reason reason, std::string message) {
   return failure;
 }
 
+Failure TooLarge(size_t length, size_t most) {
+  return Plain(
+      kResourceExhausted, Reason::kRequestTooLarge,
+      "SERVER: Received message larger than max (" + std::to_string(length) + " vs. " + std::to_string(most) + ")");
+}
+
 size_t LengthAt(std::string_view bytes) noexcept {
   size_t length = 0;
   for (size_t i = 1; i < kMessageHeadBytes; ++i) length = length << 8 | static_cast<uint8_t>(bytes[i]);
@@ -70,9 +76,7 @@ MessageReader::Found MessageReader::Next(std::string* message, Failure* failure)
       return Found::kBad;
     }
     if (length > bytes_max_) {
-      *failure = Plain(kResourceExhausted, Reason::kRequestTooLarge,
-                       "SERVER: Received message larger than max (" + std::to_string(length) + " vs. " +
-                           std::to_string(bytes_max_) + ")");
+      *failure = TooLarge(length, bytes_max_);
       return Found::kBad;
     }
     compressed_ = flag == 1;
@@ -100,7 +104,7 @@ MessageReader::Found MessageReader::Whole(std::string* message, Failure* failure
     return Found::kMessage;
   }
   if (!gzip_) {
-    *failure = Plain(kInternal, Reason::kInternal, "Compressed flag set with identity or empty encoding");
+    *failure = Plain(kInternal, Reason::kInternal, "Compression bit set but no encoding configured");
     return Found::kBad;
   }
   bool too_large = false;
@@ -110,10 +114,8 @@ MessageReader::Found MessageReader::Whole(std::string* message, Failure* failure
     *message = std::move(*whole);
     return Found::kMessage;
   }
-  *failure = too_large ? Plain(kResourceExhausted, Reason::kRequestTooLarge,
-                               "SERVER: Received message larger than max after decompression (limit " +
-                                   std::to_string(bytes_max_) + ")")
-                       : Plain(kInternal, Reason::kInternal, "The message is not compressed as its encoding says.");
+  *failure = too_large ? TooLarge(bytes_max_ + 1, bytes_max_)
+                       : Plain(kInternal, Reason::kInternal, "Decompression failed due to zlib error");
   return Found::kBad;
 }
 

@@ -26,7 +26,8 @@ class RequestHead {
   std::string_view path() const noexcept { return View(path_); }
 
   // Whether it is a gRPC call as nearly every client makes it: POST, te, content-type, a known encoding and timeout.
-  // What is not is judged by gRPC's own server, behind us.
+  // What is not is judged by gRPC's own server, behind us: it knows one encoding more, takes any content-type, and
+  // resets odd calls.
   bool is_plain() const noexcept { return post_ && te_ && grpc_ && !odd_; }
   bool gzip() const noexcept { return gzip_; }
   std::optional<std::chrono::milliseconds> timeout() const noexcept { return timeout_; }

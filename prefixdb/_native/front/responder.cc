@@ -43,7 +43,7 @@ std::vector<nghttp2_nv> EntriesOf(const Headers& headers) {
 
 const std::array<nghttp2_nv, 3> kHeaders = {Entry(":status", "200", kStatic),
                                             Entry("content-type", "application/grpc", kStatic),
-                                            Entry("grpc-accept-encoding", "identity,gzip", kStatic)};
+                                            Entry("grpc-accept-encoding", "identity, deflate, gzip", kStatic)};
 
 ssize_t ReadOffer(nghttp2_session*, int32_t, uint8_t*, size_t most, uint32_t* flags, nghttp2_data_source* source,
                   void*) noexcept {
