@@ -1,55 +1,26 @@
-// Goal: a loop does what it was given in its order, on its thread, exactly once, loses no wakeup, forgets no promise
-// about descriptors that are gone, and whoever settles is told no earlier and no later than the pass ends.
+// Goal: a loop does what it was given in its order, on its thread, exactly once, loses no wakeup and forgets no promise
+// about descriptors that are gone and timers that are not due.
 //
-// Method: real descriptors (socket pairs, eventfds) and threads; everything that waits waits for a condition. Timers
-// are compared with a plain sorted list. ThreadSanitizer runs these, too (BUILD=tsan).
+// Method: real descriptors (socket pairs, eventfds) and threads; everything that waits waits for a condition.
+// ThreadSanitizer runs these, too (BUILD=tsan).
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <array>
-#include <future>
-#include <map>
 #include <numeric>
 #include <vector>
 
 #include "front/descriptor.h"
 #include "front/loop.h"
-#include "front/timers.h"
-#include "support.h"
+#include "loop_support.h"
 
 namespace {
 
 using namespace std::chrono_literals;
 using prefixdb::front::Descriptor;
 using prefixdb::front::Loop;
-using prefixdb::front::Timers;
-using prefixdb::test::Seeded;
-
-// A loop in a thread of its own.
-class Running {
- public:
-  Running() : thread_([this] { loop.Run(); }) {}
-  ~Running() { Join(); }
-  void Join() {
-    loop.Stop();
-    if (thread_.joinable()) thread_.join();
-  }
-  // Runs it there and returns its answer.
-  template <typename Function>
-  auto On(Function function) {
-    std::packaged_task<decltype(function())()> task(std::move(function));
-    auto done = task.get_future();
-    loop.Post([&task] { task(); });
-    return done.get();
-  }
-
-  Loop loop;
-
- private:
-  std::thread thread_;
-};
+using prefixdb::test::Running;
 
 class Told : public Loop::Watcher {
  public:
@@ -231,6 +202,23 @@ TEST_CASE("a watch is told again as long as it is ready, of what it watches only
   CHECK(events == std::vector<uint32_t>{kBoth, kBoth, EPOLLIN, EPOLLIN, EPOLLIN});
 }
 
+TEST_CASE("what is not watched any more is not told, though it was ready in this pass") {
+  Loop loop;
+  const std::array<Descriptor, 2> ready = {ReadyDescriptor(), ReadyDescriptor()};
+  int told = 0;
+  std::array<std::unique_ptr<Told>, 2> tolds;
+  for (size_t own = 0; own < 2; ++own) {
+    tolds[own] = std::make_unique<Told>([&](uint32_t) {
+      ++told;
+      for (size_t each = 0; each < 2; ++each) loop.Rewatch(ready[each].get(), 0, tolds[each].get());
+      loop.Post([&] { loop.Post([&] { loop.Stop(); }); });
+    });
+    loop.Watch(ready[own].get(), EPOLLIN, tolds[own].get());
+  }
+  loop.Run();
+  CHECK(told == 1);
+}
+
 TEST_CASE("the end of a peer is told though nothing is watched") {
   Loop loop;
   std::array<int, 2> pair{};
@@ -296,125 +284,4 @@ TEST_CASE("a timer may cancel itself and one that is due in the same pass") {
   }
   loop.Run();
   CHECK(ran == 1);
-}
-
-TEST_CASE("the heap agrees with a sorted list over many random steps") {
-  Seeded random;
-  Timers timers;
-  using Key = std::pair<int64_t, uint64_t>;              // Due, order.
-  std::map<Key, std::pair<Timers::Id, uint64_t>> model;  // Id and name.
-  std::vector<Timers::Id> gone;
-  uint64_t said = 0;
-  uint64_t order = 0;
-  int64_t now = 0;
-  const auto at = [](int64_t tick) { return Timers::Time(std::chrono::milliseconds(tick)); };
-  for (int step = 0; step < 50'000; ++step) {
-    switch (random.Below(4)) {
-      case 0:
-      case 1: {
-        const int64_t due = now + static_cast<int64_t>(random.Below(200));
-        const uint64_t name = order + 1;
-        const Timers::Id id = timers.Add(at(due), [&said, name] { said = name; });
-        CHECK(id != 0);
-        model[{due, order++}] = {id, name};
-        break;
-      }
-      case 2: {
-        if (model.empty()) break;
-        const auto victim =
-            std::next(model.begin(), static_cast<int64_t>(random.Below(std::min<size_t>(model.size(), 50))));
-        CHECK(timers.Remove(victim->second.first));
-        gone.push_back(victim->second.first);
-        model.erase(victim);
-        break;
-      }
-      default: {
-        now += static_cast<int64_t>(random.Below(20));
-        while (auto task = timers.TakeDue(at(now), timers.order())) {
-          task();
-          REQUIRE(!model.empty());
-          REQUIRE(said == model.begin()->second.second);
-          REQUIRE(model.begin()->first.first <= now);
-          gone.push_back(model.begin()->second.first);
-          model.erase(model.begin());
-        }
-        if (!model.empty()) REQUIRE(model.begin()->first.first > now);
-        CHECK(std::none_of(gone.begin(), gone.end(), [&](Timers::Id id) { return bool(timers.Remove(id)); }));
-        gone.clear();
-      }
-    }
-    REQUIRE(timers.size() == model.size());
-    if (!model.empty()) REQUIRE(timers.next() == at(model.begin()->first.first));
-  }
-}
-
-TEST_CASE("settling an idle loop, one that does not run yet and one that has ended returns at once") {
-  Loop never;
-  never.Settle();
-  Running running;
-  running.On([] { return 0; });
-  for (int turn = 0; turn < 1000; ++turn) running.loop.Settle();
-  running.Join();
-  running.loop.Settle();
-}
-
-TEST_CASE("settling waits for the end of the pass that runs, what it has deferred included, and for no later one") {
-  Running running;
-  std::promise<void> inside;
-  std::promise<void> go_on;
-  std::atomic<int> steps{0};
-  running.loop.Post([&] {
-    running.loop.Defer([&] {
-      inside.set_value();
-      go_on.get_future().wait();
-      running.loop.Defer([&] { steps = 1; });
-    });
-    running.loop.Post([&] { steps = 2; });
-  });
-  inside.get_future().wait();
-  std::atomic<int> asking{0};
-  std::atomic<int> settled{0};
-  std::vector<std::thread> settlers;
-  for (int each = 0; each < 3; ++each) {
-    settlers.emplace_back([&] {
-      ++asking;
-      running.loop.Settle();
-      CHECK(steps >= 1);
-      ++settled;
-    });
-  }
-  prefixdb::test::WaitFor([&] { return asking == 3; });
-  CHECK(settled == 0);
-  go_on.set_value();
-  for (std::thread& settler : settlers) settler.join();
-}
-
-TEST_CASE("settling ends while the loop never rests") {
-  Running running;
-  std::function<void()> again = [&] { running.loop.Post(again); };
-  running.loop.Post(again);
-  for (int turn = 0; turn < 2000; ++turn) running.loop.Settle();
-  CHECK(true);
-}
-
-TEST_CASE("what a pass has checked before a change has left when the change has settled") {
-  // The promise as it is used: each pass checks a stamp and "sends" at its end; after a change has settled nothing that
-  // was checked under the old stamp is sent any more.
-  Running running;
-  std::atomic<uint64_t> stamp{0};
-  std::atomic<uint64_t> promised{0};  // Everything below this must not be sent any more.
-  std::atomic<uint64_t> broken{0};
-  std::function<void()> again = [&] {
-    const uint64_t checked = stamp.load(std::memory_order_acquire);
-    running.loop.Defer([&, checked] { broken += checked < promised.load() ? 1 : 0; });
-    running.loop.Post(again);
-  };
-  running.loop.Post(again);
-  for (uint64_t change = 1; change <= 5000; ++change) {
-    stamp.store(change, std::memory_order_release);
-    running.loop.Settle();
-    promised.store(change);
-  }
-  running.Join();
-  CHECK(broken == 0);
 }

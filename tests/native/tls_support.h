@@ -9,7 +9,7 @@
 
 #include <array>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -201,5 +201,49 @@ struct TlsPair {
   std::unique_ptr<TlsClient> client;
   front::Socket::Io greeted = front::Socket::Io::kAgain;
 };
+
+// Made once: keys take time.
+struct People {
+  Identity root{"root", {.authority = true}};
+  Identity middle{"middle", {.issuer = &root, .authority = true}};
+  Identity server{"server", {.issuer = &root}};
+  Identity second_server{"second server", {.issuer = &root, .rsa = true}};
+  Identity client{"client", {.issuer = &root}};
+  Identity middles_client{"middle's client", {.issuer = &middle}};
+  Identity expired{"expired", {.issuer = &root, .ends_in_s = -10}};
+  Identity no_client{"no client", {.issuer = &root, .usage = "serverAuth"}};
+  Identity stranger{"client", {}};
+};
+
+inline const People& people() {
+  static const People made;
+  return made;
+}
+
+inline std::shared_ptr<front::TlsServer> Serving(const Identity& identity = people().server,
+                                                 const std::string& client_ca = "") {
+  std::string why;
+  auto made = front::TlsServer::Make({identity.pem(), identity.key_pem(), client_ca}, &why);
+  INFO(why);
+  REQUIRE(made);
+  return made;
+}
+
+// What is there, and how it ended.
+inline std::string ReadAll(front::Socket* socket, front::Socket::Io* last) {
+  std::string all;
+  std::array<uint8_t, 5000> buffer;
+  while (true) {
+    const front::Socket::Progress progress = socket->Read(buffer);
+    *last = progress.io;
+    if (progress.io != front::Socket::Io::kDone) return all;
+    REQUIRE(progress.bytes > 0);
+    all.append(reinterpret_cast<const char*>(buffer.data()), progress.bytes);
+  }
+}
+
+inline std::span<const uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 
 }  // namespace prefixdb::test
