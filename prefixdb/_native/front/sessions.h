@@ -17,7 +17,8 @@
 //      A pass that began before the move may have asked Holds() and been told yes; what it sends is with the kernel
 //      when it ends. A pass that begins later sees the move. So when Changed() has returned nothing leaves that was
 //      checked before it.
-//   3. Writes do not rest on this: each carries the guard of the namespace's row into the commit itself.
+//   3. A write that was submitted before the change may be committed after it, as one that was under way. Not into a
+//      namespace that was changed: each write carries the guard of the namespace's row into the commit itself.
 //
 // What a session depends on: everyone's stamp, its namespace's, and with `home` that of namespace 0.
 //

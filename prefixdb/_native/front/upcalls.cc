@@ -31,19 +31,16 @@ struct Admission {
   std::shared_ptr<const NamespaceStamp> home;
 };
 
-struct Translation {
-  TranslateQuestion question;
+// A question of one call alone.
+template <typename Question, typename Answer>
+struct Single {
+  Question question;
   Loop* loop;
-  std::function<void(Failure)> then;
+  std::function<void(Answer)> then;
   bool taken = false;
 };
-
-struct Readiness {
-  ReadyQuestion question;
-  Loop* loop;
-  std::function<void(std::optional<Failure>)> then;
-  bool taken = false;
-};
+using Translation = Single<TranslateQuestion, Failure>;
+using Readiness = Single<ReadyQuestion, std::optional<Failure>>;
 
 using Open = std::variant<Admission, Translation, Readiness, HaltQuestion>;
 
@@ -109,8 +106,10 @@ struct Upcalls::Parts {
   void AskAgain(Admission admission);
   // Under the lock: after Close no loop is touched.
   void Answer(Admission* admission, const Admitted& answer);
-  void Answer(Translation* translation, Failure failure);
-  void Answer(Readiness* readiness, std::optional<Failure> failure);
+  template <typename Question, typename Found>
+  void Answer(Single<Question, Found>* single, Found answer) {
+    single->loop->Post([then = std::move(single->then), answer = std::move(answer)] { then(answer); });
+  }
 
   Changes* const changes;
   SessionTable* const table;
@@ -130,14 +129,6 @@ void Upcalls::Parts::Answer(Admission* admission, const Admitted& answer) {
   for (Asker& asker : admission->askers) {
     asker.loop->Post([then = std::move(asker.then), answer] { then(answer); });
   }
-}
-
-void Upcalls::Parts::Answer(Translation* translation, Failure failure) {
-  translation->loop->Post([then = std::move(translation->then), failure = std::move(failure)] { then(failure); });
-}
-
-void Upcalls::Parts::Answer(Readiness* readiness, std::optional<Failure> failure) {
-  readiness->loop->Post([then = std::move(readiness->then), failure = std::move(failure)] { then(failure); });
 }
 
 decltype(Question::what) Upcalls::Parts::TakeOne(uint64_t number, uint64_t stamp) {
@@ -279,7 +270,7 @@ void Upcalls::AnswerAdmitted(uint64_t number, Session session, bool home_counts)
 void Upcalls::AnswerReady(uint64_t number) {
   const std::lock_guard lock(parts_->mutex);
   if (std::optional<Readiness> readiness = parts_->Answered<Readiness>(number)) {
-    parts_->Answer(&*readiness, std::nullopt);
+    parts_->Answer(&*readiness, std::optional<Failure>());
   }
 }
 
@@ -291,7 +282,7 @@ void Upcalls::AnswerFailure(uint64_t number, Failure failure) {
   } else if (std::optional<Translation> translation = parts_->Answered<Translation>(number)) {
     parts_->Answer(&*translation, std::move(failure));
   } else if (std::optional<Readiness> readiness = parts_->Answered<Readiness>(number)) {
-    parts_->Answer(&*readiness, std::move(failure));
+    parts_->Answer(&*readiness, std::optional<Failure>(std::move(failure)));
   }
 }
 
@@ -305,7 +296,7 @@ void Upcalls::Close(Failure failure) {
     } else if (auto* const translation = std::get_if<Translation>(&open)) {
       parts_->Answer(translation, WithoutPython(translation->question, *parts_->closed));
     } else if (auto* const readiness = std::get_if<Readiness>(&open)) {
-      parts_->Answer(readiness, *parts_->closed);
+      parts_->Answer(readiness, parts_->closed);
     }
   }
   parts_->open.clear();
