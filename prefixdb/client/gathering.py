@@ -118,9 +118,7 @@ class Gathering:
                 left -= operation.size
                 if left < 0 and taken:
                     break
-                part = getattr(add(), operation.method.operation)
-                part.CopyFrom(operation.request)
-                part.SetInParent()  # Or a request with nothing in it would be no operation at all.
+                getattr(add(), operation.method.operation).CopyFrom(operation.request)
                 taken.append(operation)
             waiting.popleft()
         if not taken:

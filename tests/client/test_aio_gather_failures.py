@@ -160,7 +160,7 @@ async def test_a_conditional_write_is_repeated_and_a_repeat_that_fails_is_doubt(
 
 
 @async_test
-async def test_a_refused_stream_is_opened_again_with_another_token_and_nothing_is_reordered(
+async def test_a_refused_stream_is_opened_again_with_another_token_and_nothing_is_lost_or_doubled(
     scripted: ScriptedServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
@@ -215,6 +215,25 @@ async def test_a_token_that_is_refused_for_good_is_the_error_of_every_call(
         await work(1)
         assert len(scripted.calls_of(methods.PIPELINE)) == begun + 3
     assert not scripted.calls_of(methods.PUT)
+
+
+@async_test
+async def test_another_token_is_looked_for_once_however_many_there_are(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script(methods.PIPELINE, Refuse(Reason.TOKEN_INVALID))
+    async with connect_async(scripted.endpoint, token="t") as db:
+        renewals: list[str | None] = []
+
+        async def renew(refused: str | None) -> bool:
+            renewals.append(refused)
+            return True
+
+        monkeypatch.setattr(db._connection, "renew", renew)
+        with pytest.raises(UnauthenticatedError):
+            await db.put("k", b"v")
+    assert renewals == ["t"]
+    assert scripted.streams == 2
 
 
 @async_test

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import random
 import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,11 @@ import pytest
 from prefixdb import connect_async
 from prefixdb.client import gathering, methods
 from prefixdb.client.aio.database import AsyncDatabase
-from prefixdb.errors import PrefixdbError
+from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.testing import Namespace
 from prefixdb.v1.key_value_pb2 import GetRequest, GetResponse, PutRequest, PutResponse
 from tests.client.harness import async_test, async_until
-from tests.support.scripted_server import Answer, Hold, ScriptedServer
+from tests.support.scripted_server import Answer, Hold, Refuse, ScriptedServer, Serve
 
 FOUND = Answer(GetResponse(found=True, value=b"v", version=7))
 APPLIED = Answer(PutResponse(applied=True, version=8))
@@ -44,6 +46,25 @@ async def test_calls_of_one_turn_of_the_loop_are_one_message(scripted: ScriptedS
     assert scripted.messages == [0, 100, 100]
     keys = [GetRequest.FromString(call.requests[0]).key for call in scripted.calls]
     assert keys == [b"%d" % number for number in range(100)] * 2, "in the order in which they were handed in"
+
+
+@async_test
+async def test_what_goes_again_with_another_token_goes_first_and_in_its_order(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gathering, "OPERATIONS_MAX", 5)
+    file = tmp_path / "token"
+    file.write_text("old")
+    scripted.script(methods.PIPELINE, Refuse(Reason.TOKEN_EXPIRED), Serve(1_000))
+    scripted.script(methods.PUT, APPLIED)
+    async with connect_async(scripted.endpoint, token_file=file) as db:
+        await db._connection._token(5.0)
+        stamp = file.stat().st_mtime_ns
+        file.write_text("new")
+        os.utime(file, ns=(stamp, stamp))
+        await asyncio.gather(*(db.put(str(number), b"v") for number in range(40)))
+    sent = [PutRequest.FromString(call.requests[0]).key for call in scripted.calls_of(methods.PUT)]
+    assert sent == [b"%d" % number for number in range(40)]
 
 
 @async_test

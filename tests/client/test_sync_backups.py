@@ -31,6 +31,7 @@ from prefixdb.repository.upkeep import check_files
 from prefixdb.testing import Namespace, ServerProcess
 from tests.client.harness import sync_test
 from tests.support.repositories import tree
+from tests.support.waiting import wait_for
 
 FILES = 3  # One more, and the engine would make one file of them.
 FILE_BYTES = 8192 * KIB  # What gRPC has taken in already comes through, also when the server dies.
@@ -221,17 +222,29 @@ def test_a_backup_goes_on_with_another_token(own_server: ServerProcess, tmp_path
 
 @sync_test
 def test_a_server_that_stays_away_ends_the_backup_and_the_next_uses_what_came(
-    own_server: ServerProcess, tmp_path: Path
+    own_server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kills, tries = [], []
+
+    def wait_s(attempt: int, failure: Exception) -> float:
+        tries.append(failure)
+        return 0.01
+
     with connect(own_server.endpoint, token_file=own_server.guardian_token_file) as db:
         fill(own_server, db.guardian.backups, tmp_path / "aside")
 
         def stop(progress: BackupProgress) -> None:
-            if progress.doing == "storing" and progress.bytes_done > FILE_BYTES:
+            if progress.doing == "storing" and progress.bytes_done > 3 * FILE_BYTES // 2 and not kills:
+                # A whole file was handed over; it is written in a thread of its own.
+                wait_for(lambda: bool(Repository.open(tmp_path / "repo").objects()))
+                kills.append(progress)
                 own_server.kill()
 
+        monkeypatch.setattr("prefixdb.client.sync.backups.AWAY_S_MAX", 0.3)
+        monkeypatch.setattr("prefixdb.client.sync.backups.backoff_s", wait_s)
         with pytest.raises(UnavailableError):
             db.guardian.backups.create(tmp_path / "repo", on_progress=stop)
+    assert len(tries) > 1, "it is waited for, but not for ever"
     repository = Repository.open(tmp_path / "repo")
     assert repository.entries() == [] and repository.objects()
     assert list(repository.place.files("tmp")) == []

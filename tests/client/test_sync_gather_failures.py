@@ -157,7 +157,7 @@ def test_a_conditional_write_is_repeated_and_a_repeat_that_fails_is_doubt(script
 
 
 @sync_test
-def test_a_refused_stream_is_opened_again_with_another_token_and_nothing_is_reordered(
+def test_a_refused_stream_is_opened_again_with_another_token_and_nothing_is_lost_or_doubled(
     scripted: ScriptedServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
@@ -210,6 +210,25 @@ def test_a_token_that_is_refused_for_good_is_the_error_of_every_call(scripted: S
         work(1)
         assert len(scripted.calls_of(methods.PIPELINE)) == begun + 3
     assert not scripted.calls_of(methods.PUT)
+
+
+@sync_test
+def test_another_token_is_looked_for_once_however_many_there_are(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script(methods.PIPELINE, Refuse(Reason.TOKEN_INVALID))
+    with connect(scripted.endpoint, token="t") as db:
+        renewals: list[str | None] = []
+
+        def renew(refused: str | None) -> bool:
+            renewals.append(refused)
+            return True
+
+        monkeypatch.setattr(db._connection, "renew", renew)
+        with pytest.raises(UnauthenticatedError):
+            db.put("k", b"v")
+    assert renewals == ["t"]
+    assert scripted.streams == 2
 
 
 @sync_test

@@ -43,6 +43,10 @@ class AsyncMessages(Generic[ResponseT]):
         except TimeoutError as cause:
             raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s or 0) from cause
 
+    def prefetch(self) -> None:
+        """Begin to receive the next message, for the next ``receive``."""
+        self._call.prefetch()
+
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
         self._call.cancel()

@@ -65,6 +65,10 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
 
 def _finished(task: asyncio.Task[Any]) -> None:
     _unfinished.discard(task)
+    _seen(task)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # Or asyncio logs the failure of a task whose caller has gone.
 
@@ -86,6 +90,7 @@ class ResponseStream(Generic[ResponseT]):
         serializer, parser = method.request.SerializeToString, method.response.FromString
         start: Any = channel.unary_stream(method.path, request_serializer=serializer, response_deserializer=parser)
         self._call = start(request, metadata=metadata)
+        self._ahead: asyncio.Task[ResponseT | None] | None = None
 
     async def receive(self, timeout_s: float | None) -> ResponseT | None:
         """Return the next message, None after the last.
@@ -94,11 +99,21 @@ class ResponseStream(Generic[ResponseT]):
             TimeoutError: none came in time; the call is cancelled.
             grpc.RpcError: the call failed.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead.result() if ahead.done() else await asyncio.wait_for(ahead, timeout_s)
         message: ResponseT | None = await _read(self._call, timeout_s)
         return message
 
+    def prefetch(self) -> None:
+        """Begin to receive the next message, for the next ``receive``. Nobody waits for it yet, so it has time."""
+        self._ahead = asyncio.ensure_future(_read(self._call, None))
+        self._ahead.add_done_callback(_seen)
+
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
+        if self._ahead is not None:
+            self._ahead.cancel()
         self._call.cancel()
 
 

@@ -1,6 +1,8 @@
 # Generated from prefixdb/client/aio/scan.py by tools/async_to_sync.py; do not edit.
 """Walking a range: pages as the server sends them, and going on where a broken stream stopped.
 
+While one page is consumed the next one is received, and no more than that.
+
 One stream is one snapshot. When it breaks (the server restarts, the connection is lost) the walk goes on behind the
 last row that was received: nothing is skipped, nothing comes twice, but the rest is read from a newer snapshot. Who
 needs one snapshot at any price passes ``resume=False`` and gets the error instead.
@@ -32,6 +34,7 @@ def scan_pages(
     left = request.limit or None
     attempt = 0
     renewed = False
+    pages = 0
     alive_at = time.monotonic()
     while True:
         moved = False
@@ -45,9 +48,13 @@ def scan_pages(
                 if left is not None:
                     left -= len(page.rows)
                     request.limit = max(left, 1)
+                is_last = left is not None and left <= 0
+                if not is_last and pages:  # Most walks are over after one page, and need nothing in advance.
+                    messages.prefetch()
+                pages += 1
                 yield page
                 alive_at = time.monotonic()
-                if left is not None and left <= 0:
+                if is_last:
                     return
             return
         except PrefixdbError as failure:

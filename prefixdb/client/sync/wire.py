@@ -75,6 +75,7 @@ class ResponseStream(Generic[ResponseT]):
         serializer, parser = method.request.SerializeToString, method.response.FromString
         start: Any = channel.unary_stream(method.path, request_serializer=serializer, response_deserializer=parser)
         self._call = start(request, metadata=metadata)
+        self._ahead: Promise | None = None
 
     def receive(self, timeout_s: float | None) -> ResponseT | None:
         """Return the next message, None after the last.
@@ -83,8 +84,21 @@ class ResponseStream(Generic[ResponseT]):
             TimeoutError: none came in time; the call is cancelled.
             grpc.RpcError: the call failed.
         """
-        message: ResponseT | None = _next(self._call, timeout_s)
+        ahead, self._ahead = self._ahead, None
+        message: ResponseT | None
+        if ahead is None:
+            message = _next(self._call, timeout_s)
+        elif ahead.wait(threading.TIMEOUT_MAX if timeout_s is None else timeout_s):
+            message = ahead.result()
+        else:
+            self._call.cancel()
+            raise TimeoutError
         return message
+
+    def prefetch(self) -> None:
+        """Begin to receive the next message, for the next ``receive``. Nobody waits for it yet, so it has time."""
+        self._ahead = Promise()
+        threading.Thread(target=_bring, args=(self._call, self._ahead), name="prefixdb-prefetch", daemon=True).start()
 
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
@@ -200,6 +214,14 @@ def _next(call: Any, timeout_s: float | None) -> Any:
             if timed_out.is_set():
                 raise TimeoutError from cause
             raise
+
+
+def _bring(call: Any, promise: Promise) -> None:
+    """Receive the next message of a call for somebody else."""
+    try:
+        promise.set_result(next(call, None))
+    except BaseException as failure:  # noqa: BLE001 - whoever waits raises it
+        promise.set_exception(failure)
 
 
 class Promise:
