@@ -14,24 +14,42 @@
 namespace prefixdb::front {
 
 // The room for bytes that wait: one account for a loop, one for each connection within it.
+//
+// When it is used up by messages none of which is whole, all would wait for each other; so one of them, the first that
+// found no room, gets what it needs all the same.
 class Account {
  public:
   Account(size_t most, Account* whole) : most_(most), whole_(whole) {}
-  bool Hold(size_t bytes) noexcept {
-    if (bytes > most_ - held_ || (whole_ != nullptr && !whole_->Hold(bytes))) return false;
-    held_ += bytes;
+  bool Hold(size_t bytes, const void* holder) noexcept {
+    if (!HasRoom(bytes) && !Favours(holder)) return false;
+    for (Account* each = this; each != nullptr; each = each->whole_) each->held_ += bytes;
     return true;
   }
   void Release(size_t bytes) noexcept {
-    held_ -= bytes;
-    if (whole_ != nullptr) whole_->Release(bytes);
+    for (Account* each = this; each != nullptr; each = each->whole_) each->held_ -= bytes;
+  }
+  // The holder's message is whole, or given up.
+  void Finish(const void* holder) noexcept {
+    Account* const root = Root();
+    if (root->favoured_ == holder) root->favoured_ = nullptr;
   }
   size_t held() const noexcept { return held_; }
 
  private:
+  bool HasRoom(size_t bytes) const noexcept {
+    return held_ + bytes <= most_ && (whole_ == nullptr || whole_->HasRoom(bytes));
+  }
+  Account* Root() noexcept { return whole_ == nullptr ? this : whole_->Root(); }
+  bool Favours(const void* holder) noexcept {
+    const void*& favoured = Root()->favoured_;
+    if (favoured == nullptr) favoured = holder;
+    return favoured == holder;
+  }
+
   const size_t most_;
   size_t held_ = 0;
   Account* const whole_;
+  const void* favoured_ = nullptr;  // Of the root.
 };
 
 // Belongs to its call.
@@ -41,7 +59,7 @@ class Intake {
       : session_(session), account_(account), id_(stream_id) {}
 
   void Arrive(size_t bytes) noexcept {
-    if (account_->Hold(bytes)) {
+    if (account_->Hold(bytes, this)) {
       held_ += bytes;
       nghttp2_session_consume_connection(session_, bytes);
     } else {
@@ -58,7 +76,12 @@ class Intake {
     account_->Release(released);
     held_ -= released;
   }
-  void LeaveAll() noexcept { Leave(held_ + owed_connection_); }
+  void LeaveAll() noexcept {
+    Leave(held_ + owed_connection_);
+    account_->Finish(this);
+  }
+  // A message is whole; what it holds leaves when it was answered.
+  void Finish() noexcept { account_->Finish(this); }
   // The client may send as much again as it has sent, or `bytes` of it.
   void CreditStream() noexcept { CreditStream(owed_stream_); }
   void CreditStream(size_t bytes) noexcept {
@@ -69,7 +92,7 @@ class Intake {
   // Whether all that is here has room in the account; tries to find some for what has not.
   bool HasRoom() noexcept {
     if (owed_connection_ == 0) return true;
-    if (!account_->Hold(owed_connection_)) return false;
+    if (!account_->Hold(owed_connection_, this)) return false;
     held_ += owed_connection_;
     nghttp2_session_consume_connection(session_, owed_connection_);
     owed_connection_ = 0;

@@ -106,6 +106,9 @@ int OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user) noexcept {
   });
 }
 
+// Frames of types HTTP/2 does not know mean nothing to us; they come here to be counted.
+int IgnoreExtension(nghttp2_session*, void**, const nghttp2_frame_hd*, void*) noexcept { return NGHTTP2_ERR_CANCEL; }
+
 int OnInvalidFrame(nghttp2_session*, const nghttp2_frame* frame, int error, void* user) noexcept {
   return Contain([&] {
     HttpConnection& connection = Of(user);
@@ -174,6 +177,7 @@ Callbacks MakeCallbacks() {
   nghttp2_session_callbacks_set_on_stream_close_callback(raw, OnStreamClose);
   nghttp2_session_callbacks_set_on_frame_send_callback(raw, OnFrameSent);
   nghttp2_session_callbacks_set_send_data_callback(raw, SendData);
+  nghttp2_session_callbacks_set_unpack_extension_callback(raw, IgnoreExtension);
   return {raw, nghttp2_session_callbacks_del};
 }
 
@@ -187,6 +191,9 @@ Options MakeOptions(const Limits& limits) {
   nghttp2_option_set_max_outbound_ack(raw, kOutboundAcksMax);
   nghttp2_option_set_max_settings(raw, kSettingsEntriesMax);
   nghttp2_option_set_max_continuations(raw, kContinuationsMax);
+  for (int type = kLastFrameType + 1; type <= UINT8_MAX; ++type) {
+    nghttp2_option_set_user_recv_extension_type(raw, static_cast<uint8_t>(type));
+  }
   // Ours ends the connection first, and says why.
   nghttp2_option_set_stream_reset_rate_limit(raw, static_cast<uint64_t>(limits.resets.burst) * 4,
                                              static_cast<uint64_t>(limits.resets.per_second) * 4 + 1);

@@ -202,6 +202,7 @@ bool Stream::PumpOne() {
       break;
   }
   wants_message_ = false;
+  intake_.Finish();
   if (!facts_->client_streams) {
     Begin();
     return false;

@@ -40,7 +40,7 @@ struct Limits {
   size_t small_reply = 64 * 1024;              // Answers up to this are not counted as unread (unread.h).
   size_t write_at_once = 64 * 1024;            // Frames are made only while less than this waits for the kernel.
   size_t flush_per_pass = 1024 * 1024;         // Then the other connections have their turn.
-  size_t read_per_pass = 256 * 1024;           //
+  size_t read_per_pass = 64 * 1024;            //
   size_t frames_waiting = 1'000;               // Frames we owe a peer that reads nothing; beyond, it is not read from.
 
   // --- floods: a bucket of so many, and so many more each second
