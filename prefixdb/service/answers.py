@@ -84,6 +84,7 @@ class FrontPort(Protocol):
     def failed(
         self,
         number: int,
+        *,
         code: int,
         reason: int,
         name: str,
@@ -205,12 +206,12 @@ class Answers:
     def _failed(self, number: int, failure: PrefixdbError) -> None:
         self._front.failed(
             number,
-            int(failure.code),
-            failure.reason.value.number,
-            failure.reason.name,
-            failure.message,
-            list(failure.metadata.items()),
-            retry_after_ms(failure),
+            code=int(failure.code),
+            reason=failure.reason.value.number,
+            name=failure.reason.name,
+            message=failure.message,
+            metadata=list(failure.metadata.items()),
+            retry_after_ms=retry_after_ms(failure),
         )
 
 

@@ -71,25 +71,9 @@ class FakeFront:
     def ready(self, number: int) -> None:
         self.readied.append(number)
 
-    def failed(
-        self,
-        number: int,
-        code: int,
-        reason: int,
-        name: str,
-        message: str,
-        metadata: Sequence[tuple[str, str]],
-        retry_after_ms: int | None,
-    ) -> None:
+    def failed(self, number: int, **said: Any) -> None:
         self._taken.pop(number, None)
-        self.refused[number] = {
-            "code": code,
-            "reason": reason,
-            "name": name,
-            "message": message,
-            "metadata": dict(metadata),
-            "retry_after_ms": retry_after_ms,
-        }
+        self.refused[number] = said | {"metadata": dict(said["metadata"])}
 
     def changed(self, namespace_id: int | None) -> None:
         self.told.append(namespace_id)
