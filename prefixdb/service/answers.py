@@ -48,6 +48,10 @@ HaltQuestion = tuple[Literal["halt"], int, str]
 Question = AdmitQuestion | TranslateQuestion | ReadyQuestion | HaltQuestion
 
 
+FailureFields = tuple[int, int, str, str, Sequence[tuple[str, str]], int | None]
+"""Of an error: status code, number and name of its reason, message, metadata, and after how long to try again."""
+
+
 class FrontPort(Protocol):
     """The front as it is asked and answered. Thread-safe; nothing here waits but ``changed``, and that for moments."""
 
@@ -81,17 +85,7 @@ class FrontPort(Protocol):
     def ready(self, number: int) -> None:
         """Answer that there is a store to use, and that it takes what was asked about."""
 
-    def failed(
-        self,
-        number: int,
-        *,
-        code: int,
-        reason: int,
-        name: str,
-        message: str,
-        metadata: Sequence[tuple[str, str]],
-        retry_after_ms: int | None,
-    ) -> None:
+    def failed(self, number: int, *failure: *FailureFields) -> None:
         """Answer with a failure."""
 
     def changed(self, namespace_id: int | None) -> None:
@@ -204,15 +198,7 @@ class Answers:
             self._front.ready(number)
 
     def _failed(self, number: int, failure: PrefixdbError) -> None:
-        self._front.failed(
-            number,
-            code=int(failure.code),
-            reason=failure.reason.value.number,
-            name=failure.reason.name,
-            message=failure.message,
-            metadata=list(failure.metadata.items()),
-            retry_after_ms=retry_after_ms(failure),
-        )
+        self._front.failed(number, *_fields(failure))
 
 
 def watch(front: FrontPort, registry: Registry, authority: TokenAuthority) -> None:
@@ -222,6 +208,12 @@ def watch(front: FrontPort, registry: Registry, authority: TokenAuthority) -> No
     """
     registry.add_exact_listener(front.changed)
     authority.epochs.add_exact_listener(front.changed)
+
+
+def _fields(failure: PrefixdbError) -> FailureFields:
+    reason = failure.reason
+    metadata = tuple(failure.metadata.items())
+    return int(failure.code), reason.value.number, reason.name, failure.message, metadata, retry_after_ms(failure)
 
 
 def _known(failure: Exception, about: Any) -> PrefixdbError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefixdb.service.answers import Question
+from prefixdb.service.answers import FailureFields, Question
 
 
 @dataclass
@@ -71,8 +71,10 @@ class FakeFront:
     def ready(self, number: int) -> None:
         self.readied.append(number)
 
-    def failed(self, number: int, **said: Any) -> None:
+    def failed(self, number: int, *failure: *FailureFields) -> None:
         self._taken.pop(number, None)
+        names = ("code", "reason", "name", "message", "metadata", "retry_after_ms")
+        said: dict[str, Any] = dict(zip(names, failure, strict=True))
         self.refused[number] = said | {"metadata": dict(said["metadata"])}
 
     def changed(self, namespace_id: int | None) -> None:
