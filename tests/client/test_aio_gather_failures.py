@@ -308,6 +308,27 @@ async def test_an_error_that_ends_the_stream_is_only_told_to_whom_it_concerns(sc
 
 
 @async_test
+async def test_a_read_that_fails_alone_for_now_is_tried_again(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, Refuse(Reason.WRITE_STALL, retry_after_ms=1), FOUND)
+    async with connect_async(scripted.endpoint, token="t") as db:
+        assert await db.get("k") == b"v"
+    assert scripted.streams == 1
+
+
+@async_test
+async def test_a_pipelines_first_message_may_have_been_begun_when_its_stream_is_cut(scripted: ScriptedServer) -> None:
+    scripted.script(methods.PUT, Refuse(Reason.TOKEN_REVOKED))
+    async with connect_async(scripted.endpoint, token="t") as db:
+        pipeline = db.pipeline()
+        doubtful = await pipeline.put("k", b"v")
+        with pytest.raises(UnauthenticatedError):
+            await pipeline.flush()
+        with pytest.raises(OutcomeUnknownError):
+            doubtful.result()
+        pipeline.cancel()
+
+
+@async_test
 async def test_a_suspended_namespace_refuses_every_call(scripted: ScriptedServer) -> None:
     scripted.script(methods.PIPELINE, Refuse(Reason.NAMESPACE_SUSPENDED))
     async with connect_async(scripted.endpoint, token="t") as db:
@@ -340,8 +361,9 @@ async def test_an_answer_that_does_not_fit_is_nobodys_answer(
         scripted.spoil = spoil
         with pytest.raises(OutcomeUnknownError):
             await db.put("k", b"v")
-        with pytest.raises((UnavailableError, InternalError)):
+        with pytest.raises((UnavailableError, InternalError)) as caught:
             await db.get("k")
+        assert not isinstance(caught.value, OutcomeUnknownError), "a read has no outcome"
         scripted.spoil = None
         assert await db.get("k") == b"v"
 

@@ -7,6 +7,7 @@ that gathers and one that does not, get the same random calls; and a server dies
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from prefixdb.testing import Namespace, ServerProcess
 from tests.client.harness import async_gather, async_test
 
 pytestmark = pytest.mark.usefixtures("gathered")
+
+DRAIN_S = 8
+"""What a server gives running calls when it is told to end."""
 
 WORKERS = 24
 STEPS = 60
@@ -169,3 +173,17 @@ async def test_a_server_that_dies_under_load_loses_nothing_it_acknowledged(own_s
         await reach(db)
         await async_gather(check, 12)
         assert restarts == ["died", "died"]
+
+
+@async_test
+async def test_an_open_stream_keeps_no_server_from_ending_and_calls_go_on_with_the_next(
+    own_server: ServerProcess,
+) -> None:
+    async with own_server.create_namespace().connect_async(deadline_s=30) as db:
+        await async_gather(lambda number: db.put(str(number), b"v"), 8)
+        begun_at_s = time.monotonic()
+        assert own_server.stop() == 0
+        assert time.monotonic() - begun_at_s < DRAIN_S, "it does not wait for a stream on which nothing is under way"
+        own_server.start()
+        await reach(db)
+        assert await async_gather(lambda number: db.get(str(number)), 8) == [b"v"] * 8

@@ -303,6 +303,27 @@ def test_an_error_that_ends_the_stream_is_only_told_to_whom_it_concerns(scripted
 
 
 @sync_test
+def test_a_read_that_fails_alone_for_now_is_tried_again(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, Refuse(Reason.WRITE_STALL, retry_after_ms=1), FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+        assert db.get("k") == b"v"
+    assert scripted.streams == 1
+
+
+@sync_test
+def test_a_pipelines_first_message_may_have_been_begun_when_its_stream_is_cut(scripted: ScriptedServer) -> None:
+    scripted.script(methods.PUT, Refuse(Reason.TOKEN_REVOKED))
+    with connect(scripted.endpoint, token="t") as db:
+        pipeline = db.pipeline()
+        doubtful = pipeline.put("k", b"v")
+        with pytest.raises(UnauthenticatedError):
+            pipeline.flush()
+        with pytest.raises(OutcomeUnknownError):
+            doubtful.result()
+        pipeline.cancel()
+
+
+@sync_test
 def test_a_suspended_namespace_refuses_every_call(scripted: ScriptedServer) -> None:
     scripted.script(methods.PIPELINE, Refuse(Reason.NAMESPACE_SUSPENDED))
     with connect(scripted.endpoint, token="t") as db:
@@ -335,8 +356,9 @@ def test_an_answer_that_does_not_fit_is_nobodys_answer(
         scripted.spoil = spoil
         with pytest.raises(OutcomeUnknownError):
             db.put("k", b"v")
-        with pytest.raises((UnavailableError, InternalError)):
+        with pytest.raises((UnavailableError, InternalError)) as caught:
             db.get("k")
+        assert not isinstance(caught.value, OutcomeUnknownError), "a read has no outcome"
         scripted.spoil = None
         assert db.get("k") == b"v"
 

@@ -8,6 +8,7 @@ that gathers and one that does not, get the same random calls; and a server dies
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ from prefixdb.testing import Namespace, ServerProcess
 from tests.client.harness import sync_gather, sync_test
 
 pytestmark = pytest.mark.usefixtures("gathered")
+
+DRAIN_S = 8
+"""What a server gives running calls when it is told to end."""
 
 WORKERS = 24
 STEPS = 60
@@ -170,3 +174,17 @@ def test_a_server_that_dies_under_load_loses_nothing_it_acknowledged(own_server:
         reach(db)
         sync_gather(check, 12)
         assert restarts == ["died", "died"]
+
+
+@sync_test
+def test_an_open_stream_keeps_no_server_from_ending_and_calls_go_on_with_the_next(
+    own_server: ServerProcess,
+) -> None:
+    with own_server.create_namespace().connect(deadline_s=30) as db:
+        sync_gather(lambda number: db.put(str(number), b"v"), 8)
+        begun_at_s = time.monotonic()
+        assert own_server.stop() == 0
+        assert time.monotonic() - begun_at_s < DRAIN_S, "it does not wait for a stream on which nothing is under way"
+        own_server.start()
+        reach(db)
+        assert sync_gather(lambda number: db.get(str(number)), 8) == [b"v"] * 8

@@ -168,9 +168,8 @@ class AsyncPipeline:
         self._message, self._message_bytes, self._waiting = key_value_pb2.PipelineRequest(id=message.id + 1), 0, []
         self._under_way.append(pending)
         try:
-            if self._exchange is None:
-                self._exchange = await self._open_stream()
-            await self._exchange.send(message, self._deadline_s)
+            exchange = self._exchange if self._exchange is not None else await self._open_stream()
+            await exchange.send(message, self._deadline_s)
         except PrefixdbError as failure:
             self._break(failure)
             raise
@@ -188,7 +187,11 @@ class AsyncPipeline:
         if refused is not None:
             await self._connection.renew(refused)
         self._answered = False
-        return await self._connection.open_duplex(methods.PIPELINE)
+        self._exchange = exchange = await self._connection.open_duplex(methods.PIPELINE)
+        # An empty message is the first: a refusal that comes instead of its answer comes before anything was begun.
+        await exchange.send(key_value_pb2.PipelineRequest(), self._deadline_s)
+        self._under_way.appendleft([])
+        return exchange
 
     async def _receive(self) -> None:
         """Take the next answer, which is the oldest message's."""

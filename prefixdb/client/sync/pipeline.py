@@ -169,9 +169,8 @@ class Pipeline:
         self._message, self._message_bytes, self._waiting = key_value_pb2.PipelineRequest(id=message.id + 1), 0, []
         self._under_way.append(pending)
         try:
-            if self._exchange is None:
-                self._exchange = self._open_stream()
-            self._exchange.send(message, self._deadline_s)
+            exchange = self._exchange if self._exchange is not None else self._open_stream()
+            exchange.send(message, self._deadline_s)
         except PrefixdbError as failure:
             self._break(failure)
             raise
@@ -189,7 +188,11 @@ class Pipeline:
         if refused is not None:
             self._connection.renew(refused)
         self._answered = False
-        return self._connection.open_duplex(methods.PIPELINE)
+        self._exchange = exchange = self._connection.open_duplex(methods.PIPELINE)
+        # An empty message is the first: a refusal that comes instead of its answer comes before anything was begun.
+        exchange.send(key_value_pb2.PipelineRequest(), self._deadline_s)
+        self._under_way.appendleft([])
+        return exchange
 
     def _receive(self) -> None:
         """Take the next answer, which is the oldest message's."""
