@@ -17,6 +17,7 @@
 #include "completion_queue.h"
 #include "python_codecs.h"
 #include "python_cursor.h"
+#include "python_front.h"
 #include "python_table_writer.h"
 #include "python_types.h"
 #include "read_habit.h"
@@ -63,6 +64,7 @@ class Engine {
                     uint64_t now_ms);
 
   Store& store() { return *store_; }
+  const std::shared_ptr<Store>& shared_store() const { return store_; }
   void Close() {
     const Unlocked unlocked;
     store_->Close();
@@ -358,6 +360,8 @@ void AddChecks(py::module_& module) {
 
 }  // namespace
 
+std::shared_ptr<Store> StoreOf(py::handle engine) { return engine.cast<Engine&>().shared_store(); }
+
 }  // namespace prefixdb::python
 
 PYBIND11_MODULE(module, module) {
@@ -370,4 +374,5 @@ PYBIND11_MODULE(module, module) {
   AddTableWriter(module);
   AddEngine(module);
   AddChecks(module);
+  AddFront(module);
 }

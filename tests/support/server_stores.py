@@ -24,15 +24,14 @@ _NO_FRONT = "native-python"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test of a module that starts servers the fixture below, once per store."""
     if any(getattr(value, "__module__", "") in _STARTERS for value in vars(metafunc.module).values()):
-        if "server_store" not in metafunc.fixturenames:
-            metafunc.fixturenames.insert(0, "server_store")
         more = getattr(metafunc.module, "ALSO_BEHIND_PYTHON", False) and "native" in DURABLE
         metafunc.parametrize("server_store", (*DURABLE, *([_NO_FRONT] if more else [])), indirect=True, scope="session")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)  # What a test does not name itself pytest would leave out.
 def server_store(request: pytest.FixtureRequest) -> str:
     """The store of the servers that are started while it is in use; its name."""
-    server.store_kind = "native" if request.param == _NO_FRONT else request.param
-    server.front_kind = "python" if request.param == _NO_FRONT else "auto"
+    wanted = getattr(request, "param", "auto")  # None in a module that starts none.
+    server.store_kind = "native" if wanted == _NO_FRONT else wanted
+    server.front_kind = "python" if wanted == _NO_FRONT else "auto"
     return server.store_kind

@@ -143,7 +143,11 @@ void Stream::Begin() {
   state_ = State::kRunning;
   waiting_since_ = connection_->now();
   method_ = facts_->begin(*this);
-  if (!open() && responder_.bytes() == 0) BuryWork();
+  if (state_ == State::kForwarded) {  // Punted at once: what was begun ends, what was handed over begins.
+    if (method_) connection_->gateway().Bury(std::move(method_));
+  } else if (!open() && responder_.bytes() == 0) {
+    BuryWork();
+  }
 }
 
 void Stream::ReceiveData(std::string_view bytes) {
