@@ -21,6 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using prefixdb::front::Descriptor;
+using prefixdb::front::Listener;
+using prefixdb::front::Loop;
 using prefixdb::front::Socket;
 using prefixdb::front::TlsServer;
 using prefixdb::test::Ended;
@@ -190,6 +192,21 @@ TEST_CASE("stopping during a pause ends it" * doctest::skip(kNeedsDescriptors)) 
   house.On(0, [&] { house.loop(0).After(150ms, [&] { later.set_value(); }); });
   later.get_future().wait();
   CHECK(house.served == 0);
+}
+
+TEST_CASE("a connection that cannot be taken over is lost alone") {
+  House house(1);
+  const Port port;
+  std::atomic<int> tried{0};
+  Listener listener(port.fd, house.all(), &house.open, 100, [&](Loop*, std::unique_ptr<Socket>) {
+    --house.open;
+    if (++tried == 1) throw std::bad_alloc();
+  });
+  listener.Start();
+  CHECK(Ended(port.Connect()));
+  CHECK(Ended(port.Connect()));
+  CHECK(tried == 2);
+  CHECK(house.open == 0);
 }
 
 TEST_CASE("after Stop nobody is let in, what is on its way is closed and not counted, and what got there lives on") {

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <exception>
 #include <mutex>
 #include <utility>
 
@@ -146,7 +147,12 @@ void Listener::Parts::HandOver(int fd, std::string peer) {
   Loop* const loop = loops[turn++ % loops.size()];
   auto hand = [self = shared_from_this(), loop, arrival] {
     if (self->stopped.load(std::memory_order_acquire)) return;
-    if (auto connection = arrival->Take()) self->made(loop, std::move(connection));
+    try {
+      if (auto connection = arrival->Take()) self->made(loop, std::move(connection));
+    } catch (const std::exception&) {
+      // No memory, or the kernel watches no more descriptors: this connection is lost, nobody else's. Whoever owns it
+      // by now closes and counts it.
+    }
   };
   if (loop == first()) {
     hand();

@@ -18,7 +18,7 @@ namespace prefixdb::front {
 // Thread-safe. Its loops outlive it.
 class Listener {
  public:
-  // Called on the loop that gets the connection, which then owns the socket.
+  // Called on the loop that gets the connection, which then owns the socket. What it throws costs that connection.
   using Made = std::function<void(Loop* loop, std::unique_ptr<Socket> socket)>;
 
   // `fd`: listening, non-blocking; the listener's from now on. `open`: connections that are open now, over all loops;
