@@ -191,6 +191,8 @@ Options MakeOptions(const Limits& limits) {
   nghttp2_option_set_max_outbound_ack(raw, kOutboundAcksMax);
   nghttp2_option_set_max_settings(raw, kSettingsEntriesMax);
   nghttp2_option_set_max_continuations(raw, kContinuationsMax);
+  // An authorization entry with a space at its end is judged, not reset: so does a gRPC server.
+  nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(raw, 1);
   for (int type = kLastFrameType + 1; type <= UINT8_MAX; ++type) {
     nghttp2_option_set_user_recv_extension_type(raw, static_cast<uint8_t>(type));
   }
