@@ -156,7 +156,6 @@ int SendData(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t size,
              void* user) noexcept {
   constexpr size_t kFrameHeadBytes = 9;
   HttpConnection& connection = Of(user);
-  if (connection.frames()->size() >= connection.gateway().limits.write_at_once) return NGHTTP2_ERR_WOULDBLOCK;
   return Contain([&] {
     connection.frames()->append(reinterpret_cast<const char*>(head), kFrameHeadBytes);
     static_cast<Stream*>(source->ptr)->Take(size, connection.frames());

@@ -99,6 +99,8 @@ bool Stream::CarriesRows() const noexcept {
 }
 
 ssize_t Stream::Offer(size_t most, uint32_t* flags) {
+  // Before anything is promised: what is offered is taken at once (Take), so nothing can happen to it in between.
+  if (connection_->frames()->size() >= connection_->gateway().limits.write_at_once) return NGHTTP2_ERR_PAUSE;
   if (responder_.bytes() > 0 && CarriesRows() && checked_at_ != connection_->now() && !SessionHolds()) {
     Readmit();
     return responder_.Defer();
