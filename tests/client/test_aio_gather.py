@@ -228,6 +228,27 @@ async def test_what_was_not_sent_in_time_is_not_sent_at_all(
 
 
 @async_test
+async def test_who_waits_behind_a_stream_that_is_given_up_goes_with_the_next(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.client.aio.gatherer.IN_FLIGHT_MAX", 1)
+    never = threading.Event()
+    scripted.script(methods.GET, Hold(never, FOUND), FOUND)
+    async with connect_async(scripted.endpoint, token="t", deadline_s=20) as db:
+
+        async def work(number: int) -> bytes | None:
+            if number == 0:
+                with pytest.raises(DeadlineExceededError):
+                    await db.with_deadline(0.3).get("k")
+                return None
+            await async_until(lambda: bool(scripted.calls))
+            return await db.get("k")
+
+        assert await async_gather(work, 2) == [None, b"v"]
+    assert scripted.streams == 2
+
+
+@async_test
 async def test_closing_the_client_fails_what_is_under_way(scripted: ScriptedServer) -> None:
     never = threading.Event()
     scripted.script(methods.GET, Hold(never, FOUND))
@@ -238,10 +259,13 @@ async def test_closing_the_client_fails_what_is_under_way(scripted: ScriptedServ
             await async_until(lambda: bool(scripted.calls))
             await db.close()
             return
-        with pytest.raises(CancelledError, match="closed"):
+        with pytest.raises(CancelledError, match="closed") as caught:
             await db.get(str(number))
+        failures.append(caught.value)
 
+    failures: list[CancelledError] = []
     await async_gather(work, 13)
+    assert len(set(map(id, failures))) == 12, "each has an error of its own"
     with pytest.raises(CancelledError, match="closed"):
         await db.get("k")
     await db.close()

@@ -68,6 +68,17 @@ async def test_what_goes_again_with_another_token_goes_first_and_in_its_order(
 
 
 @async_test
+async def test_the_refusal_of_an_idle_stream_is_nobodys_error(scripted: ScriptedServer) -> None:
+    scripted.script(methods.PIPELINE, Serve(1, Refuse(Reason.TOKEN_EXPIRED)), Serve(1_000))
+    scripted.script(methods.PUT, APPLIED)
+    async with connect_async(scripted.endpoint, token="t") as db:
+        gatherer: Any = db._connection._gatherer
+        assert await db.put("k", b"v") == 8
+        await async_until(lambda: gatherer._stream is None)
+        assert await db.put("k", b"v") == 8
+
+
+@async_test
 async def test_a_cancelled_call_that_was_not_sent_is_taken_out(
     scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

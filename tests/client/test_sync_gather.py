@@ -229,6 +229,27 @@ def test_what_was_not_sent_in_time_is_not_sent_at_all(
 
 
 @sync_test
+def test_who_waits_behind_a_stream_that_is_given_up_goes_with_the_next(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.client.sync.gatherer.IN_FLIGHT_MAX", 1)
+    never = threading.Event()
+    scripted.script(methods.GET, Hold(never, FOUND), FOUND)
+    with connect(scripted.endpoint, token="t", deadline_s=20) as db:
+
+        def work(number: int) -> bytes | None:
+            if number == 0:
+                with pytest.raises(DeadlineExceededError):
+                    db.with_deadline(0.3).get("k")
+                return None
+            sync_until(lambda: bool(scripted.calls))
+            return db.get("k")
+
+        assert sync_gather(work, 2) == [None, b"v"]
+    assert scripted.streams == 2
+
+
+@sync_test
 def test_closing_the_client_fails_what_is_under_way(scripted: ScriptedServer) -> None:
     never = threading.Event()
     scripted.script(methods.GET, Hold(never, FOUND))
@@ -239,10 +260,13 @@ def test_closing_the_client_fails_what_is_under_way(scripted: ScriptedServer) ->
             sync_until(lambda: bool(scripted.calls))
             db.close()
             return
-        with pytest.raises(CancelledError, match="closed"):
+        with pytest.raises(CancelledError, match="closed") as caught:
             db.get(str(number))
+        failures.append(caught.value)
 
+    failures: list[CancelledError] = []
     sync_gather(work, 13)
+    assert len(set(map(id, failures))) == 12, "each has an error of its own"
     with pytest.raises(CancelledError, match="closed"):
         db.get("k")
     db.close()

@@ -68,16 +68,42 @@ def has_no_stream(db: Database) -> bool:
     return stream is None or not stream.is_open
 
 
+@pytest.mark.parametrize(("idle_s", "deadline_s"), [(0.05, 60), (1.2, 1)])
 @sync_test
-def test_an_idle_stream_is_ended_and_opened_again(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefixdb.client.gathering.IDLE_S", 0.05)
+def test_an_idle_stream_is_ended_and_opened_again(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, idle_s: float, deadline_s: float
+) -> None:
+    monkeypatch.setattr("prefixdb.client.gathering.IDLE_S", idle_s)
     scripted.script(methods.GET, FOUND)
-    with connect(scripted.endpoint, token="t", deadline_s=60) as db:
-        for number in range(1, 4):
+    with connect(scripted.endpoint, token="t", deadline_s=deadline_s) as db:
+        for number in (1, 2):
             assert db.get("k") == b"v"
             sync_until(lambda number=number: scripted.ended == number)
             assert gatherer(db)._stream is None
-        assert scripted.streams == 3
+        assert scripted.streams == 2
+
+
+@sync_test
+def test_a_stream_that_grew_old_is_left_when_its_answers_have_come(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefixdb.client.gathering.STREAM_S_MAX", 0.0)
+    go_on = threading.Event()
+    scripted.script(methods.GET, Hold(go_on, FOUND), FOUND)
+    with connect(scripted.endpoint, token="t", deadline_s=30) as db:
+
+        def work(number: int) -> bytes | None:
+            if number > 0:
+                sync_until(lambda: bool(scripted.calls))
+            if number == 2:
+                sync_until(lambda: len(gatherer(db)._gathering.waiting) == 1)
+                assert scripted.streams == 1, "or the second could be carried out before the first"
+                go_on.set()
+                return b"v"
+            return db.get(str(number))
+
+        assert sync_gather(work, 3) == [b"v"] * 3
+    assert scripted.streams == 2
 
 
 @sync_test
