@@ -104,8 +104,14 @@ class Side:
         options: dict[str, Any] = {"metadata": metadata, "timeout": 30.0}
         try:
             if path.endswith("Pipeline"):
-                call = channel.stream_stream(path)(iter(messages), **options)
-                answers += [in_order(answer) async for answer in call]
+                call = channel.stream_stream(path)(**options)
+                for message in messages:  # One at a time: what is written to a call that has ended may be made up.
+                    await call.write(message)
+                    if (answer := await call.read()) is grpc.aio.EOF:
+                        break
+                    answers.append(in_order(answer))
+                await call.done_writing()
+                assert await call.read() is grpc.aio.EOF  # Raises what the call ended with.
             elif path.endswith("Scan"):
                 answers += [answer async for answer in channel.unary_stream(path)(messages[0], **options)]
             else:
