@@ -3,6 +3,7 @@
 //
 // Method: nghttp2's server session in the same loop does on each stream what a test says (front_upstream_server.h). The
 // sinks count whatever they must not be told: something after the end, or inside a call of theirs.
+#include "front/pending_bytes.h"
 #include "front_upstream_server.h"
 
 namespace {
@@ -10,6 +11,7 @@ namespace {
 using namespace prefixdb::test;
 using namespace std::chrono_literals;
 using prefixdb::front::MakeUpstream;
+using prefixdb::front::PendingBytes;
 using prefixdb::front::Upstream;
 using prefixdb::front::UpstreamLimits;
 
@@ -195,6 +197,25 @@ TEST_CASE("what the server does not take is not asked of the client") {
   bench.Until([&] { return peer->streams[stream].ended; });
   CHECK(peer->streams[stream].body == body);
   CHECK(call->passed_on == body.size());
+}
+
+TEST_CASE("bytes that have gone cost nothing, also when others come before the last") {
+  Seeded random;
+  const std::string sent = Noise(&random, 16 << 20);
+  PendingBytes pending;
+  std::string got;
+  size_t most = 0;
+  for (size_t added = 0; added < sent.size() || !pending.empty();) {
+    const size_t more = std::min<size_t>(sent.size() - added, random.Below(30'000));
+    pending.Add(std::string_view(sent).substr(added, more));
+    added += more;
+    char buffer[16'384];
+    got.append(buffer, pending.Take(buffer, pending.size() > 60'000 || added == sent.size() ? sizeof(buffer) : 100));
+    most = std::max(most, pending.capacity());
+  }
+  CHECK(got == sent);
+  CHECK(most < 512 * 1024);
+  CHECK(pending.capacity() <= 64 * 1024);
 }
 
 TEST_CASE("resets pass with their reason, both ways") {

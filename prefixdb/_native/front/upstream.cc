@@ -230,7 +230,7 @@ void Connections::WakeAfter(std::chrono::milliseconds delay) {
 
 void Handle::Write(std::string_view data, bool end_stream) {
   if (call_->sink == nullptr || call_->body_ended) return;
-  call_->body.append(data);
+  call_->body.Add(data);
   call_->body_ended = end_stream;
   if (call_->link != nullptr) call_->link->Resume(*call_);
 }

@@ -1,7 +1,5 @@
 #include "front/upstream_callbacks.h"
 
-#include <algorithm>
-#include <cstring>
 #include <string>
 
 namespace prefixdb::front {
@@ -107,19 +105,13 @@ ssize_t UpstreamLink::Callbacks::ReadBody(nghttp2_session*, int32_t, uint8_t* bu
                                           nghttp2_data_source* source, void* self) {
   return Guarded([&] {
     UpstreamCall& call = *static_cast<UpstreamCall*>(source->ptr);
-    const size_t bytes = std::min(room, call.body.size() - call.body_begin);
-    std::memcpy(buffer, call.body.data() + call.body_begin, bytes);
-    call.body_begin += bytes;
-    if (call.body_begin == call.body.size()) {
-      call.body.clear();
-      call.body_begin = 0;
-      if (call.body_ended) {
-        call.body_over = true;
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
-      } else if (bytes == 0) {
-        call.body_awaited = true;
-        return static_cast<int>(NGHTTP2_ERR_DEFERRED);
-      }
+    const size_t bytes = call.body.Take(buffer, room);
+    if (call.body.empty() && call.body_ended) {
+      call.body_over = true;
+      *flags |= NGHTTP2_DATA_FLAG_EOF;
+    } else if (bytes == 0) {
+      call.body_awaited = true;
+      return static_cast<int>(NGHTTP2_ERR_DEFERRED);
     }
     if (bytes > 0 && call.sink != nullptr) {
       UpstreamLink& link = Of(self);
