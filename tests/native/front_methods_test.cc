@@ -23,14 +23,6 @@ std::string Why(const Ending& ending) {
   return ending.reply ? "answered" : "ended";
 }
 
-// Makes the rows that there are readable from the disk only.
-void Cool(Rig& rig) {
-  CHECK_FINE(rig.opened->Flush());
-  rig.services.store.Set(nullptr);
-  rig.opened.Reopen();
-  rig.services.store.Set(rig.opened.shared());
-}
-
 }  // namespace
 
 TEST_CASE("each native path is found, and nothing else") {
@@ -60,7 +52,7 @@ TEST_CASE("Get answers the row of the caller's namespace and database, with what
   };
   for (const bool cold : {false, true}) {
     CAPTURE(cold);
-    if (cold) Cool(rig);
+    if (cold) rig.Cool();
     CHECK(read(Get("a")) == "seven@" + std::to_string(version));
     CHECK(read(Get("a", 3)).starts_with("three@"));
     CHECK(read(Get("a", 4)) == "-");
@@ -101,7 +93,7 @@ TEST_CASE("Get says what is wrong, in order: the token, the message, the key, th
 TEST_CASE("what a worker has read is not answered when the session was changed meanwhile") {
   Rig rig;
   rig.opened.Put(RowKey7("a"), "v");
-  Cool(rig);
+  rig.Cool();
   std::string many;
   for (int key = 0; key < 300; ++key) many += Field(1, "key" + std::to_string(key));
   const std::array<std::pair<NativeMethod, std::string>, 3> calls = {{
@@ -150,7 +142,7 @@ TEST_CASE("BatchGet answers in the order of the request, equal keys and missing 
   rig.opened.Put(RowKey7("dead"), "x", kNowMs);
   test::Seeded random;
   for (int round = 0; round < 24; ++round) {
-    if (round % 6 == 5) Cool(rig);
+    if (round % 6 == 5) rig.Cool();
     const std::array<size_t, 6> sizes = {0, 1, 2, step, step + 1, 1'000};
     const size_t count = sizes[random.Below(sizes.size())];
     std::string message;

@@ -61,6 +61,7 @@ TEST_CASE("a scan sends the rows of its range, whatever its direction, limit, bo
   test::Seeded random;
   const auto any_key = [&] { return std::to_string(random.Below(1'000)); };
   for (int round = 0; round < 150; ++round) {
+    if (round % 15 == 14) rig.Cool();
     std::string prefix;
     std::string start;
     std::string end;
@@ -100,21 +101,19 @@ TEST_CASE("a scan sends the rows of its range, whatever its direction, limit, bo
 TEST_CASE("a page ends with its thousandth row, or with the row that makes it a mebibyte") {
   Rig rig;
   Fill(rig, 2'500, 10);
-  auto call = FakeCall::Make(rig, rig.Admit(7));
-  CHECK(Why(call->Run(NativeMethod::kScan)) == "ended");
-  REQUIRE(call->sent().size() == 3);
-  CHECK(RowsOf(call->sent()[0]).size() == 1'000);
-  CHECK(RowsOf(call->sent()[2]).size() == 500);
+  // A page ends early, too, when it takes too long: on a busy machine that happens.
+  const auto pages_of = [&](const std::string& message) {
+    const auto call = FakeCall::Make(rig, rig.Admit(7), message);
+    CHECK(Why(call->Run(NativeMethod::kScan)) == "ended");
+    std::vector<size_t> rows;
+    for (const std::string& page : call->sent()) rows.push_back(RowsOf(page).size());
+    return rows;
+  };
+  test::WaitFor([&] { return pages_of({}) == std::vector<size_t>{1'000, 1'000, 500}; });
 
   for (uint64_t number = 0; number < 3; ++number) rig.opened.Put(RowKey7(Number(number)), std::string(600'000, 'v'));
-  call = FakeCall::Make(rig, rig.Admit(7), Field(4, uint64_t{3}));
-  CHECK(Why(call->Run(NativeMethod::kScan)) == "ended");
-  REQUIRE(call->sent().size() == 2);
-  CHECK(RowsOf(call->sent()[0]).size() == 2);
-
-  call = FakeCall::Make(rig, rig.Admit(7), Field(1, Field(1, "none")));
-  CHECK(Why(call->Run(NativeMethod::kScan)) == "ended");
-  CHECK(call->sent().empty());
+  test::WaitFor([&] { return pages_of(Field(4, uint64_t{3})) == std::vector<size_t>{2, 1}; });
+  CHECK(pages_of(Field(1, Field(1, "none"))).empty());
 }
 
 TEST_CASE("a scan is one page ahead of its client, and lets go of its view with the last") {
