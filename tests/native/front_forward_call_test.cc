@@ -217,6 +217,7 @@ TEST_CASE("a call that was begun here is handed over whole") {
   stage.Do([&] {
     CHECK(behind->body == Framed("the message"));
     CHECK(behind->ended);
+    CHECK(!behind->gone);
     CHECK(FieldOf(behind->headers, ":path") == "/fake/Punt;");
     CHECK(FieldOf(behind->headers, "authorization") == "Bearer good;");
     CHECK(FieldOf(behind->headers, "x-mine") == "kept;");

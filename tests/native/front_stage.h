@@ -182,7 +182,8 @@ struct Stage {
 
   // The loop's thread only.
   std::weak_ptr<Call> last;
-  std::vector<std::string> said;  // What methods were told.
+  std::vector<std::weak_ptr<Call>> begun;  // By /fake/Later, Scan and Pipe.
+  std::vector<std::string> said;           // What methods were told.
   int methods_alive = 0;
   std::function<void(Call&)> act;  // What /fake/Act does.
 };
@@ -216,6 +217,7 @@ inline std::unique_ptr<Method> BeginEcho(Call& call) {
 // Stays open; the test goes on with it.
 inline std::unique_ptr<Method> BeginLater(Call& call) {
   Current()->last = call.weak_from_this();
+  Current()->begun.push_back(call.weak_from_this());
   return std::make_unique<FakeMethod>();
 }
 inline std::unique_ptr<Method> BeginAct(Call& call) {

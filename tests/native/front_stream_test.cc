@@ -285,6 +285,51 @@ TEST_CASE("a call whose session ended while its message came is looked at again 
   CHECK(stage.On([&] { return stage.last.expired(); }));
 }
 
+TEST_CASE("a call that ends while Python is asked again is not begun") {
+  Known stage;
+  Client client(stage.Connect());
+  Fields soon = kToken;
+  soon.emplace_back("grpc-timeout", "50m");
+  const int32_t id = client.Begin(CallHead("/fake/Later", soon), Framed("x").substr(0, 5), false);
+  client.Pump();
+  stage.Until([&] { return stage.gateway->running() == 1; });
+  stage.services.changes.Changed(7);
+  client.Write(id, "x", false);
+  client.Pump();
+  uint64_t number = 0;
+  stage.TakeQuestion(&number);
+  CHECK(client.AwaitEnd(id).status() == 4);
+  stage.services.upcalls.AnswerAdmitted(number, Stage::Make({}), false);
+  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  CHECK(stage.On([&] { return stage.last.expired(); }));
+  stage.CheckEmpty();
+}
+
+TEST_CASE("a stream that is cut while the kernel takes nothing still tells its client") {
+  Known stage;
+  const int fd = stage.Connect(4096);
+  Client client(fd);
+  nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, 0, 64 << 20);
+  const nghttp2_settings_entry wide{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 64 << 20};
+  nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &wide, 1);
+  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 4; ++i) ids.push_back(client.Unary("/fake/Scan", "x", kToken));
+  client.Pump(0);
+  stage.Until([&] { return stage.methods_alive == 4; });
+  stage.On([&] {
+    for (const auto& call : stage.begun) call.lock()->Send(std::string(3 << 20, 's'));
+    return 0;
+  });
+  stage.Until([&] { return stage.begun[0].lock()->unsent() < (3 << 20); });
+  stage.On([&] {
+    stage.gateway->Cut(prefixdb::front::Fail(Reason::kDraining));
+    return 0;
+  });
+  for (const int32_t id : ids) CHECK(client.Await(id).status() == 14);
+  stage.CheckEmpty();
+}
+
 TEST_CASE("once isolation was found broken nothing is answered any more") {
   Known stage(Impatient());
   Client client(stage.Connect());

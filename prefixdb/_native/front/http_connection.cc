@@ -38,9 +38,11 @@ HttpConnection::~HttpConnection() { Close(); }
 Loop::Time HttpConnection::now() const noexcept { return gateway_->loop.now(); }
 
 void HttpConnection::Start() {
-  watched_ = EPOLLIN;
-  gateway_->loop.Watch(socket_->fd(), watched_, this);
-  Guarded([this] { Shake(); });
+  Guarded([this] {
+    watched_ = EPOLLIN;
+    gateway_->loop.Watch(socket_->fd(), watched_, this);
+    Shake();
+  });
 }
 
 // Goes on with the handshake; true when it is over.

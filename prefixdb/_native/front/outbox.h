@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,8 +36,10 @@ class Outbox {
   // Of the message that is going; 0 as long as none of it has gone.
   size_t gone_of_current() const noexcept { return offset_; }
 
-  // Moves `count` bytes, at most bytes(), to the end of `out`. Returns how many pieces were finished by that.
+  // Moves `count` bytes to the end of `out`. Returns how many pieces were finished by that. Throws std::logic_error
+  // when there are not so many: somebody was promised bytes that are gone.
   size_t Pop(size_t count, std::string* out) {
+    if (count > bytes_) throw std::logic_error("bytes that were promised are gone");
     size_t finished = 0;
     while (count > 0) {
       if (offset_ < current_.head_bytes) {

@@ -111,7 +111,7 @@ ssize_t Stream::Offer(size_t most, uint32_t* flags) {
 void Stream::Take(size_t count, std::string* out) {
   responder_.Take(count, out);
   if (forward_) forward_->Taken(count);
-  if (responder_.bytes() == 0 && ours_) connection_->OnDrained(this);
+  if (responder_.bytes() == 0 && (method_ != nullptr || unread_ > 0)) connection_->OnDrained(this);
 }
 
 void Stream::OnFlushed() {

@@ -134,6 +134,7 @@ void Stream::OnReadmitted(Admitted answer) {
 }
 
 void Stream::Begin() {
+  if (!is_live()) return;  // It ended while Python was asked.
   if (services_.halted.load(std::memory_order_relaxed)) return CutWith(Halted());
   if (!SessionHolds()) {
     begin_after_ = true;
