@@ -204,7 +204,7 @@ class App:
         store, clock, registry = self.store, self.clock, self.registry
         self.sessions = Sessions(self.authority, registry, clock, self.config.auth.anonymous)
         self.streams = OpenStreams(asyncio.get_running_loop())
-        self.streams.count_with(self._front_views, lambda: self._front_facts().get("streams", 0))
+        self.streams.count_with(self._front_views, lambda: self.front_facts().get("streams", 0))
         self.metrics.count_with(lambda: {} if self.front is None else self.front.calls())
         self.arrivals = Arrivals(asyncio.get_running_loop())
         self.replies = Replies()
@@ -356,7 +356,7 @@ class App:
                 audit_available=lambda: self.audit.available,
                 serving=lambda: self.serving,
                 alarms=self.alarms.counts,
-                front=self._front_facts,
+                front=self.front_facts,
             )
         )
         if self.config.server.http:
@@ -382,11 +382,12 @@ class App:
     def _front_views(self, namespace_id: int) -> int:
         return 0 if self.front is None else self.front.views(namespace_id)
 
-    def _front_facts(self) -> Mapping[str, int]:
+    def front_facts(self) -> Mapping[str, int]:
+        """Return the numbers of the native front; none without it."""
         return {} if self.front is None else self.front.facts()
 
     def _sessions_cached(self) -> int:
-        return len(self.sessions) + self._front_facts().get("sessions", 0)
+        return len(self.sessions) + self.front_facts().get("sessions", 0)
 
     def _halted(self) -> None:
         self.health.set_serving(False)

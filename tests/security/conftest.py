@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.server_stores import pytest_generate_tests, server_store
+from tests.support.server_stores import pytest_generate_tests, python_front, server_store
 
-__all__ = ["pytest_generate_tests", "server_store"]
+__all__ = ["pytest_generate_tests", "python_front", "server_store"]

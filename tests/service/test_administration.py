@@ -377,6 +377,7 @@ def test_a_flood_of_refusals_is_counted_instead_of_filling_the_disk(tmp_path: Pa
     play(tmp_path, scenario, clock=HeldClock())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_mistake_of_ours_shows_an_id_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,6 +407,7 @@ def test_a_mistake_of_ours_shows_an_id_and_nothing_else(
     play(tmp_path, scenario)
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_foreign_row_stops_serving_with_an_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,8 +13,8 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import grpc
 import pytest
 
 from prefixdb.errors import InvalidArgumentError, PrefixdbError
@@ -67,14 +67,18 @@ def test_the_socket_is_never_open_to_others_not_even_while_it_is_made(
     tmp_path: Path, wide_umask: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    open_port = transport._open_port
+    place = tmp_path / "socket"
 
-    def opening(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        bound = open_port(server, address, credentials)
-        seen.append(stat.S_IMODE(Path(address.removeprefix("unix:")).stat().st_mode))
-        return bound
+    def noting(function: Any) -> Any:
+        def noted(*arguments: Any) -> Any:
+            opened = function(*arguments)
+            seen.append(stat.S_IMODE(place.stat().st_mode))
+            return opened
 
-    monkeypatch.setattr(transport, "_open_port", opening)
+        return noted
+
+    for name in ("_open_port", "_listening"):  # The one without the native front, the other with it.
+        monkeypatch.setattr(transport, name, noting(getattr(transport, name)))
 
     async def main() -> None:
         async with running(tmp_path / "data", settings={"server.listen": f"unix:{tmp_path}/socket"}):

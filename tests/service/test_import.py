@@ -402,6 +402,8 @@ def test_hostile_archives_are_refused_with_the_place_and_leave_nothing(tmp_path:
                 if refused.reason not in (Reason.REQUEST_TOO_LARGE, Reason.FORMAT_TOO_NEW):
                     assert refused.reason is Reason.ARCHIVE_INVALID and "place" in refused.metadata, name
                 refusals += 1
+                # Its place is given back when its file is gone, a moment after the answer.
+                await eventually(lambda: not any(each.failure for each in server.app.imports._uploads.values()), "gone")
             assert refusals > 40
             assert rows_in(server.app.store, home.id) == {}
 

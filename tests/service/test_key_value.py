@@ -324,6 +324,7 @@ def test_batch_get_answers_in_request_order_within_its_limits(tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_large_batch_is_one_snapshot_and_never_read_beyond_what_an_answer_carries(tmp_path: Path) -> None:
     async def scenario(server: RunningServer, caller: Caller) -> None:
         keys = [b"%05d" % number for number in range(2_000)]

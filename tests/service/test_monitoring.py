@@ -142,6 +142,7 @@ def test_odd_requests_get_a_status_and_a_closed_connection(tmp_path: Path, reque
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_logs_of_a_busy_server_hold_nothing_of_its_tenants(tmp_path: Path) -> None:
     stream = io.StringIO()
     root = logging.getLogger()

@@ -102,8 +102,13 @@ async def unread_scan(server: RunningServer, caller: Caller) -> Any:
     """Return a Scan whose server side is blocked in a write, because nobody reads."""
     call = caller.key_value.Scan(pb.ScanRequest(), metadata=caller.metadata)
     await call.read()
-    await eventually(lambda: any(s.waiting_until for s in server.app.streams._streams), "the scan waits for its client")
+    await eventually(lambda: waits_for_client(server), "the scan waits for its client")
     return call
+
+
+def waits_for_client(server: RunningServer) -> bool:
+    """True when a stream cannot go on, of the server's or of the front's: of 24 MiB a window takes the least."""
+    return any(s.waiting_until for s in server.app.streams._streams) or bool(server.app.front_facts().get("streams"))
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
@@ -153,7 +158,7 @@ def test_a_scan_whose_first_page_is_under_way_is_told_why_it_ends(tmp_path: Path
             caller = server.caller(acme)
             call = caller.key_value.Scan(pb.ScanRequest(), metadata=caller.metadata)
             open_streams = server.app.streams
-            await eventually(lambda: any(s.waiting_until for s in open_streams._streams), "the scan waits")
+            await eventually(lambda: waits_for_client(server), "the scan waits")
             await act(server, acme)
             assert (await end_of(call)).reason is ACTS[act]
             await eventually(lambda: len(open_streams) == 0, "the slot is given back")
@@ -177,6 +182,7 @@ def test_an_act_cuts_streams_at_once_and_does_not_wait_for_the_sweep(
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 @pytest.mark.parametrize("method", ["Scan", "Count", "Pipeline"])
 def test_a_stream_that_nobody_cuts_looks_for_itself_before_it_goes_on(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -230,6 +236,7 @@ def test_no_row_is_sent_after_a_ban_although_the_scan_had_begun(tmp_path: Path) 
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_client_that_takes_no_message_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "SLOW_READER_MS_MAX", 300)
 
@@ -244,6 +251,7 @@ def test_a_client_that_takes_no_message_is_cut(tmp_path: Path, monkeypatch: pyte
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_client_that_reads_slowly_but_does_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "SLOW_READER_MS_MAX", 600)
 
@@ -262,6 +270,7 @@ def test_a_client_that_reads_slowly_but_does_is_not_cut(tmp_path: Path, monkeypa
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_pipeline_that_sends_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "PIPELINE_IDLE_MS_MAX", 200)
 
@@ -301,6 +310,7 @@ def test_a_scan_ends_at_its_deadline(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_streams_are_limited_for_each_namespace_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "STREAMS_PER_NAMESPACE_MAX", 3)
     monkeypatch.setattr(streams, "STREAMS_MAX", 5)
@@ -328,6 +338,7 @@ def test_streams_are_limited_for_each_namespace_and_given_back(tmp_path: Path, m
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_count_is_cut_by_a_ban_and_counted_as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_value, "COUNT_STEP_ROWS", 1)
 

@@ -201,6 +201,7 @@ def test_a_pipeline_whose_group_was_narrowed_goes_on_within_the_new_rules(tmp_pa
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 @pytest.mark.parametrize("method", ["Scan", "Count", "BatchGet"])
 def test_a_read_looks_at_the_rules_again_before_it_answers(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch

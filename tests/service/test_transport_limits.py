@@ -73,6 +73,7 @@ class RawClient:
 METHODS = ["Get", "Put", "Scan", "Count"]
 
 
+@pytest.mark.usefixtures("python_front")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_call_whose_message_does_not_come_is_ended(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -176,6 +177,7 @@ def test_a_flood_of_resets_leaves_others_served_and_no_call_behind(tmp_path: Pat
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_answers_that_nobody_reads_are_bounded_for_each_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

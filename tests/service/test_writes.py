@@ -67,6 +67,7 @@ OVERTAKERS: dict[str, tuple[Callable[[RunningServer, NamespaceRecord], Any], Rea
 }
 
 
+@pytest.mark.usefixtures("python_front")
 @pytest.mark.parametrize("overtaker", OVERTAKERS)
 def test_a_write_admitted_before_a_change_is_judged_again_at_its_commit(tmp_path: Path, overtaker: str) -> None:
     act, refused = OVERTAKERS[overtaker]
@@ -248,6 +249,7 @@ def test_garbage_in_a_pipeline_ends_the_stream_with_the_field_at_fault(tmp_path:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("python_front")
 def test_a_write_goes_on_when_its_client_leaves(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path / "data") as server:

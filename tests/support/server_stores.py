@@ -13,7 +13,7 @@ import pytest
 from tests.store.stores import DURABLE
 from tests.support import server
 
-__all__ = ["pytest_generate_tests", "server_store"]
+__all__ = ["pytest_generate_tests", "python_front", "server_store"]
 
 _STARTERS = frozenset({"tests.support.server", "tools.lab.process"})
 
@@ -35,3 +35,10 @@ def server_store(request: pytest.FixtureRequest) -> str:
     server.store_kind = "native" if wanted == _NO_FRONT else wanted
     server.front_kind = "python" if wanted == _NO_FRONT else "auto"
     return server.store_kind
+
+
+@pytest.fixture
+def python_front(server_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python on the port over either store: for a test that changes what is in Python, which the native front has its
+    own of. What the test shows of Python has to be shown of the front somewhere else."""
+    monkeypatch.setattr(server, "front_kind", "python")

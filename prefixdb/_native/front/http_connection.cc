@@ -175,11 +175,7 @@ void HttpConnection::SayGoodbye(Loop::Time now) {
     if (!idle && now - made_at_ <= age_) return;
     return Leave();
   }
-  if (!left_ && now - leaving_at_ > limits.goaway_notice) {
-    left_ = true;
-    nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
-                          NGHTTP2_NO_ERROR, nullptr, 0);
-  }
+  if (now - leaving_at_ > limits.goaway_notice) SayLast();
   if (now - leaving_at_ > limits.age_grace) Break();
 }
 
@@ -188,6 +184,14 @@ void HttpConnection::Leave() {
   leaving_ = true;
   leaving_at_ = now();
   nghttp2_submit_shutdown_notice(session_);
+}
+
+// When the calls that are open have ended, too, the connection is closed.
+void HttpConnection::SayLast() {
+  if (left_ || session_ == nullptr) return;
+  left_ = true;
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
+                        NGHTTP2_NO_ERROR, nullptr, 0);
 }
 
 void HttpConnection::Recheck() {
@@ -209,6 +213,8 @@ void HttpConnection::Cut(const Failure& failure) {
   if (closed_) return;
   Guarded([&] {
     for (size_t i = 0; i < streams_.size(); ++i) streams_[i]->Cut(failure);
+    Leave();
+    SayLast();
   });
 }
 

@@ -88,6 +88,7 @@ class HttpConnection final : public Loop::Watcher {
   void SayGoodbye(Loop::Time now);
   void KeepAlive(Loop::Time now);
   void Leave();
+  void SayLast();
 
   // http_writing.cc
   bool FlushSome();

@@ -50,7 +50,10 @@ void Stream::End() {
 }
 
 void Stream::Fail(const Failure& failure) {
-  if (open()) EndWith(StatusOf(failure));
+  if (!open()) return;
+  // Rows that wait for the client were read under rules that do not hold any more.
+  const bool lost = judging_ && failure.reason == static_cast<uint16_t>(Reason::kNotPermitted);
+  lost ? CutWith(failure) : EndWith(StatusOf(failure));
 }
 
 // After the bytes that wait.

@@ -133,6 +133,7 @@ class Stream final : public Call, public ForwardSink {
   bool pumping_ = false;
   bool half_closed_ = false;  // The method was told.
   bool punted_ = false;       // Whatever the client sends after that is dropped.
+  bool judging_ = false;      // The method looks at what the session may do now.
   bool readmitting_ = false;
   bool begin_after_ = false;  // ... and the method is begun then.
   const NativeFacts* facts_ = nullptr;

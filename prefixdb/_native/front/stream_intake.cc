@@ -124,12 +124,15 @@ void Stream::OnReadmitted(Admitted answer) {
   if (!ours_) return;
   if (answer.refusal) return CutWith(*answer.refusal);
   session_ = std::move(answer.session);
+  if (!May(*session_, facts_->needs)) return CutWith(front::Fail(Reason::kNotPermitted));
   responder_.Resume();
   if (std::exchange(begin_after_, false)) {
     Begin();
     Pump();
   } else if (open() && method_ != nullptr) {
+    judging_ = true;
     method_->OnReadmitted(*this);
+    judging_ = false;
   }
 }
 
