@@ -50,10 +50,10 @@ PROBES = [
         ["-lrocksdb"],
     ),
     (
-        "nghttp2, 1.52 or later",
+        "nghttp2 with its guards against floods of resets and continuations (1.61, or 1.52 as Debian has it)",
         "libnghttp2-dev",
-        "#include <nghttp2/nghttp2.h>\n#if NGHTTP2_VERSION_NUM < 0x013400\n#error too old\n#endif\n"
-        "int main() { return nghttp2_version(0) == nullptr; }\n",
+        "#include <nghttp2/nghttp2.h>\nint main() { nghttp2_option* option = nullptr;\nnghttp2_option_new(&option);\n"
+        "nghttp2_option_set_stream_reset_rate_limit(option, 1, 1);\nnghttp2_option_set_max_continuations(option, 1); }\n",
         ["-lnghttp2"],
     ),
     (
@@ -133,8 +133,8 @@ def wanted_extensions() -> list[Extension]:
         raise SystemExit(f"PREFIXDB_NATIVE=require, but the native store cannot be built: {missing}")
     tell(
         f"built without the native store: {missing}. Everything works with the rocksdict store. For the native one: "
-        "apt-get install g++ python3-dev librocksdb-dev libnghttp2-dev libssl-dev libprotozero-dev zlib1g-dev, then build "
-        "again; PREFIXDB_NATIVE=off leaves it out quietly."
+        "apt-get install g++ python3-dev librocksdb-dev libnghttp2-dev libssl-dev libprotozero-dev zlib1g-dev, then "
+        "build again; PREFIXDB_NATIVE=off leaves it out quietly."
     )
     return []
 
