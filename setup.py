@@ -53,7 +53,8 @@ PROBES = [
         "nghttp2 with its guards against floods of resets and continuations (1.61, or 1.52 as Debian has it)",
         "libnghttp2-dev",
         "#include <nghttp2/nghttp2.h>\nint main() { nghttp2_option* option = nullptr;\nnghttp2_option_new(&option);\n"
-        "nghttp2_option_set_stream_reset_rate_limit(option, 1, 1);\nnghttp2_option_set_max_continuations(option, 1); }\n",
+        "nghttp2_option_set_stream_reset_rate_limit(option, 1, 1);\n"
+        "nghttp2_option_set_max_continuations(option, 1); }\n",
         ["-lnghttp2"],
     ),
     (
