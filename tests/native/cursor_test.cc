@@ -138,6 +138,52 @@ TEST_CASE("a key outside the span is an alarm, whichever way the walk goes") {
   }
 }
 
+TEST_CASE("a taker gets every row where it lies, until it has enough, and refuses what is foreign") {
+  struct Taker final : RowTaker {
+    Answer Take(std::string_view key, const StoredValue& value) override {
+      if (key == foreign) return Answer::kForeign;
+      keys.emplace_back(key);
+      payloads.emplace_back(value.payload);
+      return keys.size() % most == 0 ? Answer::kEnough : Answer::kMore;
+    }
+    size_t most = 4;
+    std::string foreign;
+    std::vector<std::string> keys;
+    std::vector<std::string> payloads;
+  };
+  Opened store;
+  for (uint64_t row = 0; row < 12; ++row) store.Put(Key(6, row), std::to_string(row), row == 5 ? kNow : 0);
+  for (const bool reverse : {false, true}) {
+    // Eleven live rows, four at a time. The end is known with the last one, not a call later.
+    const auto cursor = store.Walk(6, reverse);
+    Taker taker;
+    bool ended = false;
+    for (const size_t expected : {4u, 8u, 11u}) {
+      CHECK_FALSE(ended);
+      CHECK_FINE(cursor->Visit(kNow, &taker, &ended));
+      CHECK(taker.keys.size() == expected);
+    }
+    CHECK(ended);
+    CHECK(taker.keys.front() == Key(6, reverse ? 11 : 0));
+    CHECK(taker.payloads.back() == (reverse ? "0" : "11"));
+    CHECK_FINE(cursor->Visit(kNow, &taker, &ended));
+    CHECK(ended);
+    CHECK(taker.keys.size() == 11);
+
+    Taker whole;
+    whole.most = 11;
+    const auto exact = store.Walk(6, reverse);
+    CHECK_FINE(exact->Visit(kNow, &whole, &ended));
+    CHECK(ended);
+
+    Taker wary;
+    wary.foreign = Key(6, 3);
+    wary.most = 100;
+    CHECK(store.Walk(6, reverse)->Visit(kNow, &wary, &ended).fault == Fault::kSpanViolation);
+    CHECK_FALSE(ended);
+  }
+}
+
 TEST_CASE("rows in front of damage come first, then the damage, again and again") {
   Opened store;
   Seeded random;

@@ -7,6 +7,21 @@
 
 namespace prefixdb::front {
 
+TEST_CASE("a caller who is let in again without any right is refused") {
+  Rig rig;
+  for (const bool reads : {false, true}) {
+    const Piped pipe(rig, rig.Admit(7));
+    pipe.call->readmit = [&] { return rig.Admit(7, {{0, "x", reads, false}}); };
+    pipe.Ask(GetOp("a"));
+    rig.services.changes.Changed(7);
+    if (reads) {
+      CHECK(pipe.Ask(PutOp("x", "v")).at(0).starts_with("NOT_PERMITTED"));
+    } else {
+      CHECK(pipe.End(GetOp("a")).starts_with("NOT_PERMITTED"));
+    }
+  }
+}
+
 TEST_CASE("writes whose namespace has changed are planned again with the rights that are left") {
   Rig rig;
   const Piped pipe(rig, rig.Admit(7));

@@ -41,6 +41,9 @@ void Pipeline::OnDrained(Call& call) {
 
 void Pipeline::OnReadmitted(Call& call) {
   readmitting_ = false;
+  // Each operation is looked at by itself; without any right there is nothing to look at.
+  const RuleSet& rules = call.session()->rules;
+  if (!rules.Any(Right::kRead) && !rules.Any(Right::kWrite)) return call.Fail(Fail(Reason::kNotPermitted));
   Run(call);
 }
 
