@@ -10,8 +10,9 @@
 // once; the server counts what is larger until its client has taken it (service/arrivals.py, Replies). It is enough:
 // one call brings 0.9 GB/s through it, for the way is short.
 //
-// Worst case: every one of the 8,192 calls a link may have is stalled with a full window: 512 MiB for each loop, until
-// the connections of those clients are cut for taking nothing. Of the requests, what clients may send ahead.
+// Worst case: every one of the 8,192 calls a link may have is stalled with a full window: 512 MiB for each loop. An
+// answer the server has finished is not among them any more; what its client has not taken waits in the client's
+// connection, as it would in gRPC's own. Of the requests, what clients may send ahead.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
