@@ -355,7 +355,7 @@ TEST_CASE("a failure is told with its code, words and details") {
   Known stage;
   Client client(stage.Connect());
   const Failure failure = prefixdb::front::Fail(Reason::kWriteStall, "50 % \xC3\xBC\n", {{"limit", "5"}});
-  stage.act = [&](Call& call) { call.Fail(failure); };
+  stage.Act([&](Call& call) { call.Fail(failure); });
   const Answer& answer = client.Await(client.Unary("/fake/Act", "x", kToken));
   CHECK(answer.status() == 14);
   CHECK(answer.Field("grpc-message") == "50 %25 %C3%BC%0A");
@@ -370,7 +370,7 @@ TEST_CASE("large answers that nobody takes are counted, and too many refused") {
   const std::string large(15u << 20, 'l');
   std::vector<int32_t> ids;
   const size_t fit = kUnreadBytesPerNamespaceMax / large.size();
-  stage.act = [&](Call& call) { call.Reply(large); };
+  stage.Act([&](Call& call) { call.Reply(large); });
   for (size_t i = 0; i <= fit; ++i) ids.push_back(client.Unary("/fake/Act", "x", kToken));
   const Answer& refused = client.Await(ids.back());
   CHECK(refused.status() == 8);
@@ -379,7 +379,7 @@ TEST_CASE("large answers that nobody takes are counted, and too many refused") {
   const int32_t again = client.Unary("/fake/Act", "x", kToken);
   for (int i = 0; i < 5; ++i) client.Pump(2);
   CHECK(!client.of(again).ended);
-  stage.act = [&](Call& call) { call.Reply(std::string(64 * 1024, 's')); };
+  stage.Act([&](Call& call) { call.Reply(std::string(64 * 1024, 's')); });
   Client other(stage.Connect());
   CHECK(other.Await(other.Unary("/fake/Act", "x", kToken)).status() == 0);
 }

@@ -361,7 +361,7 @@ TEST_CASE("a peer for which the kernel takes nothing any more is closed though i
   nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &wide, 1);
   client.Unary("/fake/Echo", std::string(4 << 20, 'x'), kToken);
   CheckServed(client);
-  stage.act = [](Call& call) { call.Reply(std::string(4 << 20, 'y')); };
+  stage.Act([](Call& call) { call.Reply(std::string(4 << 20, 'y')); });
   client.Raw(Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1001, Block(CallHead("/fake/Act", kToken))));
   client.Raw(Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1001, Framed("x")));
   const std::string ping = Frame(NGHTTP2_WINDOW_UPDATE, 0, 0, std::string("\0\0\0\1", 4));

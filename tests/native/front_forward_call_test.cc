@@ -258,10 +258,10 @@ TEST_CASE("a compressed message is handed over as it reads, and what is too late
   stage.Until([&] { return behind->gone; });
   Fields soon = kToken;
   soon.emplace_back("grpc-timeout", "20m");
-  stage.act = [](Call& call) {
+  stage.Act([](Call& call) {
     std::this_thread::sleep_for(30ms);  // Longer than the deadline, inside the pass.
     call.Punt();
-  };
+  });
   CHECK(client.Await(client.Unary("/fake/Act", "x", soon)).status() == 4);
   CHECK(stage.upstream->calls.size() == 1);
 }

@@ -125,6 +125,13 @@ struct Stage {
     WaitFor([&] { return On(condition); });
   }
 
+  void Act(std::function<void(Call&)> work) {
+    On([&] {
+      act = std::move(work);
+      return 0;
+    });
+  }
+
   // A new connection's other end.
   int Connect(int send_buffer = 0) {
     int ends[2];
@@ -209,6 +216,21 @@ class FakeMethod final : public Method {
   void OnReadmitted(Call&) override { Current()->said.emplace_back("readmitted"); }
 };
 
+// Has a page whenever one is wanted.
+class EndlessMethod final : public Method {
+ public:
+  EndlessMethod() { ++Current()->methods_alive; }
+  ~EndlessMethod() override { --Current()->methods_alive; }
+  void OnMessage(Call&, std::string_view) override {}
+  void OnHalfClose(Call&) override {}
+  void OnDrained(Call& call) override { call.Send(std::string(64 << 10, 'e')); }
+  void OnReadmitted(Call&) override {}
+};
+inline std::unique_ptr<Method> BeginEndless(Call& call) {
+  call.Send("first");
+  return std::make_unique<EndlessMethod>();
+}
+
 // Answers with the message.
 inline std::unique_ptr<Method> BeginEcho(Call& call) {
   call.Reply(std::string(call.message()));
@@ -238,6 +260,7 @@ inline const NativeFacts* FindFake(std::string_view path) noexcept {
       {NativeMethod::kDelete, Needs::kWrite, "/fake/Punt", false, false, BeginPunt},
       {NativeMethod::kWrite, Needs::kEither, "/fake/Act", false, false, BeginAct},
       {NativeMethod::kScan, Needs::kRead, "/fake/Scan", false, true, BeginLater},
+      {NativeMethod::kCount, Needs::kRead, "/fake/Endless", false, true, BeginEndless},
       {NativeMethod::kPipeline, Needs::kEither, "/fake/Pipe", true, true, BeginLater},
   };
   const auto found = std::ranges::find(kAll, path, &NativeFacts::path);

@@ -376,6 +376,47 @@ TEST_CASE("an ending server refuses what comes, cuts what waits, lets the rest f
   stage.CheckEmpty();
 }
 
+TEST_CASE("a pipeline that is at work when the server ends answers what it has begun") {
+  Known stage;
+  Client client(stage.Connect());
+  const int32_t id = client.Begin(CallHead("/fake/Pipe", kToken), Framed("hold") + Framed("never begun"), false);
+  client.PumpUntil([&] { return stage.Said("message hold"); });
+  stage.On([&] {
+    stage.gateway->Drain(prefixdb::front::Fail(Reason::kDraining));
+    return 0;
+  });
+  stage.WithCall([](Call& call) {
+    call.Send(std::string(50'000, 'w'));
+    call.NextMessage();
+    return 0;
+  });
+  const Answer& answer = client.Await(id);
+  CHECK(answer.status() == 14);
+  CHECK(answer.Messages() == std::vector<std::string>{std::string(50'000, 'w')});
+  CHECK(!stage.Said("message never begun"));
+  stage.CheckEmpty();
+}
+
+TEST_CASE("a stream that always has more leaves others their turn") {
+  Limits limits;
+  limits.flush_per_pass = 256 << 10;
+  Known stage(limits);
+  Client greedy(stage.Connect());
+  nghttp2_submit_window_update(greedy.session(), NGHTTP2_FLAG_NONE, 0, 1 << 30);
+  const nghttp2_settings_entry wide{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 30};
+  nghttp2_submit_settings(greedy.session(), NGHTTP2_FLAG_NONE, &wide, 1);
+  const int32_t scan = greedy.Unary("/fake/Endless", "x", kToken);
+  std::thread taker([&] {
+    while (!greedy.gone() && greedy.received() < (40u << 20)) greedy.Pump(1);
+  });
+  Client modest(stage.Connect());
+  for (int i = 0; i < 50; ++i) CHECK(modest.Await(modest.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  taker.join();
+  greedy.Reset(scan);
+  greedy.Pump();
+  stage.CheckEmpty();
+}
+
 TEST_CASE("what still runs is cut with the reason that is given") {
   Known stage;
   Client client(stage.Connect());

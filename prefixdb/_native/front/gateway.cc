@@ -89,8 +89,9 @@ void GatewayParts::ScheduleEnd() {
 
 void GatewayParts::EndPass() {
   for (size_t i = 0; i < awake_.size(); ++i) {  // Some wake others.
-    awake_[i]->in_wake_list = false;
     awake_[i]->Flush();
+    // What it wakes itself for meanwhile it has done, or has left for another pass.
+    awake_[i]->in_wake_list = false;
   }
   awake_.clear();
   end_due_ = false;

@@ -103,8 +103,9 @@ void HttpConnection::TellFlushed() {
 }
 
 void HttpConnection::Rewatch() {
-  uint32_t wanted = EPOLLIN | socket_->wants();
-  if (!leftover_.empty() || full_ || more_) wanted |= EPOLLOUT;
+  uint32_t wanted = EPOLLIN;
+  if (full_ || more_) wanted |= EPOLLOUT;
+  if (!leftover_.empty() || !shaken_) wanted |= socket_->wants();
   // A peer that makes us owe it frames and reads none is not read from.
   if (!leftover_.empty() && nghttp2_session_get_outbound_queue_size(session_) > gateway_->limits.frames_waiting) {
     wanted = EPOLLOUT;

@@ -151,6 +151,14 @@ int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user
   });
 }
 
+// Headers that cannot be sent, because those of the server behind us are too large: the client must not wait for ever.
+int OnFrameNotSent(nghttp2_session* session, const nghttp2_frame* frame, int, void* user) noexcept {
+  return Contain([&] {
+    if (frame->hd.type != NGHTTP2_HEADERS || Of(user).StreamOf(frame->hd.stream_id) == nullptr) return;
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+  });
+}
+
 // A DATA frame goes from the call's strings into the frames that are written, with one copy.
 int SendData(nghttp2_session*, nghttp2_frame*, const uint8_t* head, size_t size, nghttp2_data_source* source,
              void* user) noexcept {
@@ -175,6 +183,7 @@ Callbacks MakeCallbacks() {
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(raw, OnData);
   nghttp2_session_callbacks_set_on_stream_close_callback(raw, OnStreamClose);
   nghttp2_session_callbacks_set_on_frame_send_callback(raw, OnFrameSent);
+  nghttp2_session_callbacks_set_on_frame_not_send_callback(raw, OnFrameNotSent);
   nghttp2_session_callbacks_set_send_data_callback(raw, SendData);
   nghttp2_session_callbacks_set_unpack_extension_callback(raw, IgnoreExtension);
   return {raw, nghttp2_session_callbacks_del};

@@ -184,7 +184,7 @@ void Stream::Recheck() {
 }
 
 void Stream::Drain(const Failure& failure) {
-  if (open() && facts_->client_streams && wants_message_) CutWith(failure);
+  if (open() && facts_->client_streams && wants_message_) EndWith(StatusOf(failure));
 }
 
 void Stream::Cut(const Failure& failure) {

@@ -176,7 +176,7 @@ void Stream::ReceiveEnd() {
 
 void Stream::NextMessage() {
   if (!open()) return;
-  if (connection_->gateway().refusal) return CutWith(*connection_->gateway().refusal);
+  if (connection_->gateway().refusal) return EndWith(StatusOf(*connection_->gateway().refusal));
   wants_message_ = true;
   waiting_since_ = connection_->now();
   Pump();
