@@ -42,7 +42,7 @@ def test_without_a_compiler_the_build_succeeds_and_says_what_to_install() -> Non
     run = build("auto", "/nowhere/g++")
     assert run.returncode == 0, run.stderr
     assert "built without the native store: a C++20 compiler is not there" in run.stderr
-    assert "apt-get install g++ librocksdb-dev" in run.stderr
+    assert "apt-get install g++ python3-dev librocksdb-dev" in run.stderr
 
 
 def test_a_required_store_that_cannot_be_built_is_an_error() -> None:
