@@ -192,7 +192,7 @@ class FakeCall final : public Call {
     });
   }
 
-  bool client_takes = true;  // Whatever is sent at once; else Take.
+  std::atomic<bool> client_takes = true;  // Whatever is sent at once; else Take.
   std::function<void()> after_begin;
   std::function<SessionPtr()> readmit;  // Whom Python lets in; null refuses with TOKEN_REVOKED.
   std::atomic<int> readmissions{0};
