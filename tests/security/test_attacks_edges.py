@@ -21,8 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.server import app as app_module
-from prefixdb.server import audit, transport
+from prefixdb.server import audit, front, fronts, transport
 from prefixdb.v1 import key_value_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 from tests.service.test_transport_limits import (
@@ -106,7 +105,8 @@ def test_unknown_services_are_not_found_and_cost_no_memory(tmp_path: Path) -> No
 def test_connections_beyond_the_limit_are_closed_and_writes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "connections_max", lambda: 10)
+    monkeypatch.setattr(fronts, "connections_max", lambda: 10)
+    monkeypatch.setattr(front, "connections_max", lambda: 10)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:

@@ -162,7 +162,16 @@ def path_of(method: MethodDescriptor) -> str:
 
 
 async def reason_of_call(channel: grpc.aio.Channel, method: MethodDescriptor, metadata: Any) -> Reason | None:
-    """Call a method with an empty request; return the reason it was refused with, None when it was answered."""
+    """Call a method with an empty request; return the reason it was refused with, None when it was answered.
+
+    A client that is still writing when its call is refused may make up an INTERNAL; such a call is made again.
+    """
+    while (reason := await _reason_of_call(channel, method, metadata)) is Reason.INTERNAL:
+        assert method.client_streaming
+    return reason
+
+
+async def _reason_of_call(channel: grpc.aio.Channel, method: MethodDescriptor, metadata: Any) -> Reason | None:
     request = message_factory.GetMessageClass(method.input_type)()
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     call = getattr(channel, kind)(path_of(method), request_serializer=lambda message: message.SerializeToString())
@@ -354,6 +363,10 @@ def test_a_path_that_is_not_exactly_a_method_is_unknown_with_and_without_a_token
                         call = getattr(server.channel, kind)(path)(b"", metadata=metadata, timeout=10)
                         await (call if kind == "unary_unary" else call.read())
                         await call
+                    if path.endswith(" ") and server.app.front.name == "native":
+                        # HTTP/2 itself allows no space there (RFC 9113, 8.2.1): the call is reset.
+                        assert caught.value.code() is grpc.StatusCode.INTERNAL
+                        continue
                     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
                     assert caught.value.details() == "The server has no such method."
 
