@@ -224,10 +224,12 @@ class ImportJobs:
         idle = sorted((each for each in self._uploads.values() if each.is_idle), key=lambda each: each.kept_until_ms)
         here = [each for each in self._uploads.values() if each.key.namespace_id == key.namespace_id]
         own = [each for each in idle if each.key.namespace_id == key.namespace_id and each.key.subject == key.subject]
+        # Whose client was told already is gone in a moment, and keeps nobody out; but for a disk that removes nothing.
+        leaving = min(sum(each.dropping is not None for each in here), IMPORTS_PER_NAMESPACE_MAX)
         if own and self._room.is_tight(key.namespace_id):
             # Whoever begins anew has given the old one up, which would keep the new one out for an hour.
             self.drop(own[0])
-        elif len(here) >= IMPORTS_PER_NAMESPACE_MAX:
+        elif len(here) - leaving >= IMPORTS_PER_NAMESPACE_MAX:
             self._give_way(own, "The namespace has", IMPORTS_PER_NAMESPACE_MAX)
         elif len(self._uploads) >= IMPORTS_MAX:
             self._give_way(idle, "The server has", IMPORTS_MAX)
