@@ -210,10 +210,11 @@ class Front:
         anonymous: bool,
         connections_max: int,
         clock_ms: int,
+        bounds: dict[str, int],
     ) -> None:
         """``listen_fd`` is bound, listening and non-blocking; the front's from now on. ``clock_ms``: no earlier time is
         ever taken for the present. ``tied``: tokens are tied to certificates. ``anonymous``: calls without an entry are
-        asked about."""
+        asked about. ``bounds``: every field of ``front::Bounds``, times with ``_ms`` at their ends."""
 
     # Before the start, and later.
     def set_store(self, engine: Engine | None) -> None: ...
@@ -268,6 +269,9 @@ class Front:
         """Open cursors over the namespace's rows, or calls that may be about to open one."""
     def facts(self) -> dict[str, int]:
         """``connections``, ``sessions``, ``streams``, ``forwarded``, ``punted``."""
+    def waiting(self) -> dict[str, int]:
+        """``for_taking``: native calls whose clients have not taken what was sent; ``for_messages``: those whose message
+        has not come; ``unread_bytes`` of large answers. Asks every loop."""
     def calls(self) -> dict[str, tuple[dict[int, int], list[int], int]]:
         """By the method's path: calls by status code, calls by time (not cumulative; metrics.h has the bounds), and the
         sum of the times in microseconds. Methods that were not called are left out."""

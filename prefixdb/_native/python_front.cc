@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -124,6 +125,7 @@ class PyFront {
   void Admitted(uint64_t number, uint64_t namespace_id, const py::sequence& rules, bool read_only, uint64_t ends_at_ms,
                 py::handle guard_key, uint64_t guard_version, bool home_counts);
   py::dict Facts();
+  py::dict Waiting();
   py::dict Calls();
   size_t Running() {
     Front& running = front();
@@ -182,6 +184,20 @@ py::dict PyFront::Facts() {
   return made;
 }
 
+py::dict PyFront::Waiting() {
+  Front& asked = front();
+  front::Waiting all;
+  {
+    const Unlocked unlocked;
+    all = asked.waiting();
+  }
+  py::dict made;
+  made["for_taking"] = all.for_taking;
+  made["for_messages"] = all.for_messages;
+  made["unread_bytes"] = services().unread.bytes();
+  return made;
+}
+
 py::dict PyFront::Calls() {
   py::dict made;
   for (size_t index = 0; index < front::kNativeMethods; ++index) {
@@ -199,15 +215,30 @@ py::dict PyFront::Calls() {
   return made;
 }
 
+front::Bounds MakeBounds(const std::map<std::string, uint64_t>& given) {
+  front::Bounds made;
+  using Ms = front::Bounds::Ms;
+  made.arrival = Ms(given.at("arrival_ms"));
+  made.slow_reader = Ms(given.at("slow_reader_ms"));
+  made.pipeline_idle = Ms(given.at("pipeline_idle_ms"));
+  made.streams_per_namespace = given.at("streams_per_namespace");
+  made.streams = given.at("streams");
+  made.unread_bytes_per_namespace = given.at("unread_bytes_per_namespace");
+  made.unread_bytes = given.at("unread_bytes");
+  made.count_step_rows = given.at("count_step_rows");
+  return made;
+}
+
 std::unique_ptr<PyFront> MakeFront(int listen_fd, std::string upstream_path, int threads, uint64_t value_bytes_max,
-                                   bool tied, bool anonymous, int64_t connections_max, uint64_t clock_ms) {
+                                   bool tied, bool anonymous, int64_t connections_max, uint64_t clock_ms,
+                                   const std::map<std::string, uint64_t>& bounds) {
   if (threads < 1) throw py::value_error("a front needs a thread");
   front::FrontOptions options;
   options.listen_fd = listen_fd;
   options.threads = threads;
   options.connections_max = connections_max;
   options.clock_ms = clock_ms;
-  options.settings = {value_bytes_max, tied, anonymous, std::move(upstream_path)};
+  options.settings = {value_bytes_max, tied, anonymous, std::move(upstream_path), MakeBounds(bounds)};
   return std::make_unique<PyFront>(std::move(options));
 }
 
@@ -247,7 +278,7 @@ void AddFront(py::module_& module) {
   py::class_<PyFront> made(module, "Front", py::is_final());
   made.def(py::init(&MakeFront), py::kw_only(), py::arg("listen_fd"), py::arg("upstream_path"), py::arg("threads"),
            py::arg("value_bytes_max"), py::arg("tied"), py::arg("anonymous"), py::arg("connections_max"),
-           py::arg("clock_ms"));
+           py::arg("clock_ms"), py::arg("bounds"));
   made.def("set_store", [](PyFront& self, py::handle engine) {
     std::shared_ptr<Store> store = engine.is_none() ? nullptr : StoreOf(engine);
     front::StoreSlot& slot = self.services().store;
@@ -266,6 +297,7 @@ void AddFront(py::module_& module) {
   made.def("changed", &PyFront::Changed, py::arg("namespace_id").none(true));
   made.def("views", [](PyFront& self, uint64_t namespace_id) { return self.services().streams.views(namespace_id); });
   made.def("facts", &PyFront::Facts);
+  made.def("waiting", &PyFront::Waiting);
   made.def("calls", &PyFront::Calls);
   made.def("running", &PyFront::Running);
   made.def("halt", &PyFront::Halt);

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefixdb import limits
 from prefixdb._native import module
 from prefixdb.catalog.namespaces import Registry
 from prefixdb.catalog.rules_twin import check_rules_twin
@@ -47,6 +48,9 @@ _LOG = logging.getLogger("prefixdb.front")
 
 THREADS_MAX = 4
 """Loops of the front. Each keeps a core busy when it can; the store and Python want some, too."""
+
+COUNT_STEP_ROWS = 16_384
+"""Rows that a Count walks over before others have their turn: a few milliseconds."""
 
 FAREWELL_S = 0.5
 """How long connections have to take their last answers and go, at the end."""
@@ -115,6 +119,7 @@ class NativeFront:
                 anonymous=config.auth.anonymous != "off",
                 connections_max=connections_max(),
                 clock_ms=parts.clock.now_ms(),
+                bounds=_bounds(),
             )
         except BaseException:
             listening.close()
@@ -158,6 +163,10 @@ class NativeFront:
     def facts(self) -> Mapping[str, int]:
         """Return ``connections``, ``sessions``, ``streams``, ``forwarded`` and ``punted``."""
         return {} if self._front is None else self._front.facts()
+
+    def waiting(self) -> Mapping[str, int]:
+        """Return what waits for clients: ``for_taking``, ``for_messages``, ``unread_bytes``; see ``module.pyi``."""
+        return {} if self._front is None else self._front.waiting()
 
     def calls(self) -> Mapping[str, Any]:
         """Return the calls that were answered natively; see ``module.pyi``."""
@@ -207,6 +216,20 @@ async def _empty(front: module.Front) -> None:
     end = loop.time() + FAREWELL_S
     while front.facts()["connections"] and loop.time() < end:  # noqa: ASYNC110 - a few times, at the end
         await asyncio.sleep(0.005)
+
+
+def _bounds() -> dict[str, int]:
+    """Return what a client of the front may hold on to: what a client of Python's may."""
+    return {
+        "arrival_ms": limits.REQUEST_ARRIVAL_MS_MAX,
+        "slow_reader_ms": limits.SLOW_READER_MS_MAX,
+        "pipeline_idle_ms": limits.PIPELINE_IDLE_MS_MAX,
+        "streams_per_namespace": limits.STREAMS_PER_NAMESPACE_MAX,
+        "streams": limits.STREAMS_MAX,
+        "unread_bytes_per_namespace": limits.UNREAD_BYTES_PER_NAMESPACE_MAX,
+        "unread_bytes": limits.UNREAD_BYTES_MAX,
+        "count_step_rows": COUNT_STEP_ROWS,
+    }
 
 
 def _follow(clock: Clock, front: module.Front) -> None:

@@ -38,6 +38,10 @@ class Front(Protocol):
     def facts(self) -> Mapping[str, int]:
         """Return the front's own numbers: ``connections``, ``sessions``, ``streams``, ``forwarded``, ``punted``."""
 
+    def waiting(self) -> Mapping[str, int]:
+        """Return what waits for clients of calls that are not Python's: ``for_taking``, ``for_messages``,
+        ``unread_bytes``."""
+
     def calls(self) -> Mapping[str, Any]:
         """Return the calls that Python did not answer; ``metrics.FrontCalls``."""
 
@@ -83,6 +87,10 @@ class PythonFront:
         return 0
 
     def facts(self) -> Mapping[str, int]:
+        """Return nothing."""
+        return {}
+
+    def waiting(self) -> Mapping[str, int]:
         """Return nothing."""
         return {}
 

@@ -17,7 +17,7 @@ from prefixdb.catalog.entities import NamespaceState, Rule
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.clocks import HeldClock
-from tests.support.server import Caller, RunningServer, running
+from tests.support.server import Caller, RunningServer, eventually, running
 
 ALSO_BEHIND_PYTHON = True
 
@@ -324,7 +324,6 @@ def test_batch_get_answers_in_request_order_within_its_limits(tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
-@pytest.mark.usefixtures("python_front")
 def test_a_large_batch_is_one_snapshot_and_never_read_beyond_what_an_answer_carries(tmp_path: Path) -> None:
     async def scenario(server: RunningServer, caller: Caller) -> None:
         keys = [b"%05d" % number for number in range(2_000)]
@@ -346,8 +345,9 @@ def test_a_large_batch_is_one_snapshot_and_never_read_beyond_what_an_answer_carr
         wanted = [b"large-%03d" % number for number in range(150)] + [b"larger-%03d" % number for number in range(150)]
         batch = caller.call(caller.key_value.BatchGet, pb.BatchGetRequest(keys=wanted))
         assert (await refusal(batch)).reason is Reason.BATCH_TOO_LARGE
-        assert max(read_at_once) < limits.RESPONSE_BYTES_MAX, "all of it was read before it was counted"
-        assert len(server.app.streams) == 0
+        if not server.has_native_front:  # Of that front front_methods_test.cc shows it.
+            assert max(read_at_once) < limits.RESPONSE_BYTES_MAX, "all of it was read before it was counted"
+        await eventually(lambda: len(server.app.streams) == 0, "its place is given back")
 
     play(tmp_path, scenario)
 

@@ -142,7 +142,6 @@ def test_odd_requests_get_a_status_and_a_closed_connection(tmp_path: Path, reque
     asyncio.run(main())
 
 
-@pytest.mark.usefixtures("python_front")
 def test_logs_of_a_busy_server_hold_nothing_of_its_tenants(tmp_path: Path) -> None:
     stream = io.StringIO()
     root = logging.getLogger()
@@ -159,7 +158,7 @@ def test_logs_of_a_busy_server_hold_nothing_of_its_tenants(tmp_path: Path) -> No
                     raise KeyError(f"{key!r} secret-value {tokens[0]}")
 
                 server.app.store.get = broken  # type: ignore[method-assign,assignment]
-                with pytest.raises(PrefixdbError) as caught:
+                with server.handing_over(), pytest.raises(PrefixdbError) as caught:
                     await caller.get(pb.GetRequest(key=b"secret-key"))
                 assert caught.value.reason is Reason.INTERNAL
                 del server.app.store.get

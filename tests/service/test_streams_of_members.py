@@ -22,7 +22,7 @@ from prefixdb.service import key_value
 from prefixdb.service.batch_read import STEP_KEYS_MAX
 from prefixdb.v1 import auth_pb2
 from prefixdb.v1 import key_value_pb2 as pb
-from tests.service.test_streams import CUT_S_MAX, end_of, fill, idle_pipeline, unread_scan
+from tests.service.test_streams import CUT_S_MAX, UNREAD_MIB, end_of, fill, idle_pipeline, unread_scan
 from tests.support.server import Caller, RunningServer, eventually, running
 
 Act = Callable[[RunningServer, NamespaceRecord, Caller], Awaitable[Any]]
@@ -175,7 +175,7 @@ def test_a_scan_that_nobody_reads_ends_with_the_rights_of_its_member(
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             acme = server.create("acme")
-            fill(server, acme, 24)
+            fill(server, acme, UNREAD_MIB)
             caller = await victim(server, acme, kind)
             call = await unread_scan(server, caller)
             await act(server, acme, caller)
@@ -206,14 +206,17 @@ def test_a_pipeline_whose_group_was_narrowed_goes_on_within_the_new_rules(tmp_pa
 def test_a_read_looks_at_the_rules_again_before_it_answers(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when no sweep and no listener comes to cut it."""
+    """Also when no sweep and no listener comes to cut it.
+
+    Of the native front front_methods_test.cc ("what a worker has read ...") and front_scan_test.cc show it.
+    """
     monkeypatch.setattr("prefixdb.service.streams.Stream.recheck", lambda _: None)
     monkeypatch.setattr(key_value, "COUNT_STEP_ROWS", 1)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             acme = server.create("acme")
-            fill(server, acme, 24 if method == "Scan" else 4)
+            fill(server, acme, UNREAD_MIB if method == "Scan" else 4)
             caller = await victim(server, acme, "member")
             await caller.get(pb.GetRequest(key=b"k"))
             if method == "Scan":

@@ -19,7 +19,7 @@ from prefixdb import limits
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.service import arrivals
 from prefixdb.v1 import key_value_pb2 as pb
-from tests.support.server import Caller, RunningServer, error_of, eventually, running
+from tests.support.server import Caller, RunningServer, change, error_of, eventually, running
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
@@ -73,20 +73,19 @@ class RawClient:
 METHODS = ["Get", "Put", "Scan", "Count"]
 
 
-@pytest.mark.usefixtures("python_front")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_call_whose_message_does_not_come_is_ended(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "REQUEST_ARRIVAL_MS_MAX", 300)
+    change(monkeypatch, arrivals, "REQUEST_ARRIVAL_MS_MAX", 300)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             token = server.token(server.create("acme").id)
             client = await asyncio.to_thread(RawClient, server.app.address)
             client.half_open(f"/prefixdb.v1.KeyValue/{method}", token, 20)
-            await eventually(lambda: len(server.app.arrivals) == 20, "the calls wait for their messages")
-            await eventually(lambda: len(server.app.arrivals) == 0, "the calls are ended", 0.3 + 1.0)
+            await eventually(lambda: server.waiting_for_messages() == 20, "the calls wait for their messages")
+            await eventually(lambda: server.waiting_for_messages() == 0, "the calls are ended", 0.3 + 1.0)
             assert (await server.nobody(token).get(pb.GetRequest(key=b"k"))) is not None
             client.close()
 
@@ -99,7 +98,7 @@ def test_without_a_token_a_half_open_call_is_answered_at_once(tmp_path: Path) ->
             client = await asyncio.to_thread(RawClient, server.app.address)
             client.half_open("/prefixdb.v1.KeyValue/Get", None, 1)
             assert await asyncio.to_thread(_has_ended, client.socket, 1)
-            assert len(server.app.arrivals) == 0
+            assert server.waiting_for_messages() == 0
             client.close()
 
     asyncio.run(main())
@@ -127,8 +126,8 @@ def test_a_public_call_whose_message_does_not_come_is_ended_too(
         async with running(tmp_path / "data") as server:
             client = await asyncio.to_thread(RawClient, server.app.address)
             client.half_open("/grpc.health.v1.Health/Check", None, 10)
-            await eventually(lambda: len(server.app.arrivals) == 10, "the calls wait for their messages")
-            await eventually(lambda: len(server.app.arrivals) == 0, "the calls are ended", 0.3 + 1.0)
+            await eventually(lambda: server.waiting_for_messages() == 10, "the calls wait for their messages")
+            await eventually(lambda: server.waiting_for_messages() == 0, "the calls are ended", 0.3 + 1.0)
             client.close()
 
     asyncio.run(main())
@@ -171,17 +170,16 @@ def test_a_flood_of_resets_leaves_others_served_and_no_call_behind(tmp_path: Pat
                 await caller.get(pb.GetRequest(key=b"k"))
                 slowest = max(slowest, loop.time() - started)
             assert slowest < 2.0
-            await eventually(lambda: len(server.app.arrivals) == 0, "no call is left behind")
+            await eventually(lambda: server.waiting_for_messages() == 0, "no call is left behind")
             client.close()
 
     asyncio.run(main())
 
 
-@pytest.mark.usefixtures("python_front")
 def test_answers_that_nobody_reads_are_bounded_for_each_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "UNREAD_BYTES_PER_NAMESPACE_MAX", 3 * limits.MIB)
+    change(monkeypatch, arrivals, "UNREAD_BYTES_PER_NAMESPACE_MAX", 3 * limits.MIB)
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
@@ -197,14 +195,14 @@ def test_answers_that_nobody_reads_are_bounded_for_each_namespace(
                 body += frame(HEADERS, END_HEADERS, number, block)
                 body += frame(DATA, END_STREAM, number, b"\0" + struct.pack(">I", len(message)) + message)
             client.socket.sendall(body)
-            await eventually(lambda: server.app.replies.unread_bytes > 2 * limits.MIB, "answers wait to be read")
-            assert server.app.replies.unread_bytes <= 3 * limits.MIB
+            await eventually(lambda: server.unread_bytes() > 2 * limits.MIB, "answers wait to be read")
+            assert server.unread_bytes() <= 3 * limits.MIB
             with pytest.raises(PrefixdbError) as caught:
                 await asyncio.gather(*(greedy.get(pb.GetRequest(key=b"k")) for _ in range(8)))
             assert caught.value.reason is Reason.RATE_LIMITED
             assert (await modest.get(pb.GetRequest(key=b"k"))).found, "another namespace is not touched"
             client.close()
-            await eventually(lambda: server.app.replies.unread_bytes == 0, "what waited went with the connection")
+            await eventually(lambda: server.unread_bytes() == 0, "what waited went with the connection")
             assert (await greedy.get(pb.GetRequest(key=b"k"))).found
 
     asyncio.run(main())

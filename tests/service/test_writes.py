@@ -1,15 +1,19 @@
 """Goal: a write counts exactly when it was acknowledged, whatever happens to its namespace and its rivals meanwhile.
 
 Method: the committer is held at the door, so that a write is admitted and then overtaken by a ban, a suspension or a
-rename; rivals increment counters by compare-and-set over many connections, and the sum tells whether one was lost.
+rename; the native front, whose committer is its own, is not told of the change until the write has met it. Rivals
+increment counters by compare-and-set over many connections, and the sum tells whether one was lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -18,8 +22,21 @@ from prefixdb import limits
 from prefixdb.catalog.entities import NamespaceRecord, NamespaceState
 from prefixdb.errors import Code, PrefixdbError, Reason
 from prefixdb.keycodec import data_key
+from prefixdb.service import answers
 from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import key_value_pb2 as pb
+from tests.service.test_streams import idle_pipeline
+from tests.service.test_transport_limits import (
+    CANCEL,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    RawClient,
+    frame,
+    header_block,
+)
 from tests.support.server import Caller, RunningServer, error_of, eventually, running
 
 
@@ -41,6 +58,46 @@ class Door:
     def open(self) -> None:
         """Let everything through from now on."""
         self._open.set()
+
+
+class Hush:
+    """Keeps from the native front what has changed until it is told: so long it admits writes as before the change.
+
+    A change that nobody was told of yet is one whose author has not been answered, so the front may do that; the
+    namespace's row, which the commit looks at, has changed all the same.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._kept: list[int | None] | None = None
+        self._changed: Callable[[int | None], None] = lambda _: None
+        honest = answers.watch
+
+        def watch(port: Any, registry: Any, authority: Any) -> None:
+            self._changed = port.changed
+            honest(cast(answers.FrontPort, SimpleNamespace(changed=self._note)), registry, authority)
+
+        monkeypatch.setattr("prefixdb.server.front.watch", watch)
+
+    def _note(self, namespace_id: int | None) -> None:
+        if self._kept is None:
+            self._changed(namespace_id)
+        else:
+            self._kept.append(namespace_id)
+
+    def begin(self) -> None:
+        """Say nothing from now on."""
+        self._kept = []
+
+    def tell_when(self, condition: Callable[[], bool]) -> None:
+        """Say what was not said, once the condition holds. Blocks."""
+        end = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < end, "nothing was handed over"
+            time.sleep(0.001)
+        kept, self._kept = self._kept, None
+        assert kept, "nothing has changed"
+        for namespace_id in kept:
+            self._changed(namespace_id)
 
 
 OVERTAKERS: dict[str, tuple[Callable[[RunningServer, NamespaceRecord], Any], Reason | None]] = {
@@ -67,38 +124,71 @@ OVERTAKERS: dict[str, tuple[Callable[[RunningServer, NamespaceRecord], Any], Rea
 }
 
 
-@pytest.mark.usefixtures("python_front")
+async def begin(caller: Caller, stream: Any) -> tuple[asyncio.Task[Any], asyncio.Task[Any]]:
+    """Send three puts and a delete in a Pipeline, then a Put; return the answers to come, the Put's first."""
+    operations = [pb.Operation(put=pb.PutRequest(key=b"p%d" % n)) for n in range(3)]
+    operations.append(pb.Operation(delete=pb.DeleteRequest(key=b"p9")))
+    await stream.write(pb.PipelineRequest(operations=operations))
+    single = asyncio.create_task(caller.call(caller.key_value.Put, pb.PutRequest(key=b"k", value=b"v")))
+    return single, asyncio.create_task(stream.read())
+
+
+async def overtake(
+    server: RunningServer, hush: Hush | None, caller: Caller, act: Callable[[], Any]
+) -> tuple[asyncio.Task[Any], asyncio.Task[Any]]:
+    """Return what ``begin`` does, of writes that are admitted as if ``act`` had not been and committed after it."""
+    stream = await idle_pipeline(caller)
+    if hush is None:
+        door = Door(server)
+        begun = await begin(caller, stream)
+        await eventually(lambda: door.waiting == 2, "both writes are admitted")
+        await asyncio.to_thread(act)
+        door.open()
+        return begun
+    front: Any = server.app.front
+    punted = front.facts()["punted"]
+    hush.begin()
+    await asyncio.to_thread(act)
+    # The Put, which came after the Pipeline's, is refused by its commit and handed over.
+    telling = asyncio.create_task(asyncio.to_thread(hush.tell_when, lambda: front.facts()["punted"] > punted))
+    begun = await begin(caller, stream)
+    await telling
+    assert front.facts()["punted"] == punted + 1
+    return begun
+
+
 @pytest.mark.parametrize("overtaker", OVERTAKERS)
-def test_a_write_admitted_before_a_change_is_judged_again_at_its_commit(tmp_path: Path, overtaker: str) -> None:
+def test_a_write_admitted_before_a_change_is_judged_again_at_its_commit(
+    tmp_path: Path, overtaker: str, server_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     act, refused = OVERTAKERS[overtaker]
+    hush = Hush(monkeypatch) if server_store == "native" else None
 
     async def main() -> None:
         async with running(tmp_path / "data") as server:
+            assert server.has_native_front is (hush is not None)
             acme = server.create("acme")
             caller = server.caller(acme)
-            door = Door(server)
-            single = asyncio.create_task(caller.call(caller.key_value.Put, pb.PutRequest(key=b"k", value=b"v")))
-            stream = caller.key_value.Pipeline(metadata=caller.metadata)
-            operations = [pb.Operation(put=pb.PutRequest(key=b"p%d" % n)) for n in range(3)]
-            operations.append(pb.Operation(delete=pb.DeleteRequest(key=b"p9")))
-            await stream.write(pb.PipelineRequest(operations=operations))
-            await eventually(lambda: door.waiting == 2, "both writes are admitted")
-            await asyncio.to_thread(act, server, acme)
-            door.open()
+            single, answer = await overtake(server, hush, caller, lambda: act(server, acme))
             stored = [server.app.store.get(data_key(acme.id, 0, key)) for key in (b"k", b"p0", b"p2")]
             if refused is None:
                 assert (await single).applied
-                if overtaker == "ban and unban":
+                if overtaker == "ban and unban" and hush is None:
+                    answer.cancel()
                     return  # The ban may have cut the stream before it was taken back.
-                assert [result.put.applied for result in (await stream.read()).results[:3]] == [True] * 3
+                assert [result.put.applied for result in (await answer).results[:3]] == [True] * 3
                 return
             with pytest.raises(PrefixdbError) as caught:
                 await single
             assert caught.value.reason is refused
             if refused is Reason.READ_ONLY:
-                results = (await stream.read()).results
+                results = (await answer).results
                 assert [result.error.reason for result in results[:3]] == [refused.value.number] * 3
                 assert results[3].delete.applied, "deletes are what READ_ONLY allows"
+            else:
+                with pytest.raises(grpc.aio.AioRpcError) as cut:
+                    await answer
+                assert error_of(cut.value).reason is refused
             assert stored == [None, None, None]
             await server.app.committer.commit(Commit())  # Whatever was waiting comes before this one.
             assert [server.app.store.get(data_key(acme.id, 0, key)) for key in (b"k", b"p0", b"p2")] == [None] * 3
@@ -249,17 +339,36 @@ def test_garbage_in_a_pipeline_ends_the_stream_with_the_field_at_fault(tmp_path:
     asyncio.run(main())
 
 
-@pytest.mark.usefixtures("python_front")
+def leave_at_once(client: RawClient, token: str | None, key: bytes) -> None:
+    """Send a Put and, in the same breath, that nobody wants to hear of it."""
+    message = pb.PutRequest(key=key).SerializeToString()
+    client.socket.sendall(
+        frame(HEADERS, END_HEADERS, 1, header_block("/prefixdb.v1.KeyValue/Put", token))
+        + frame(DATA, END_STREAM, 1, b"\0" + struct.pack(">I", len(message)) + message)
+        + frame(RST_STREAM, 0, 1, CANCEL)
+    )
+
+
 def test_a_write_goes_on_when_its_client_leaves(tmp_path: Path) -> None:
+    """What comes in one breath the front reads in one pass, so the call is gone before its commit can be done."""
+
     async def main() -> None:
         async with running(tmp_path / "data") as server:
             acme = server.create("acme")
             caller = server.caller(acme)
-            door = Door(server)
-            call = caller.key_value.Put(pb.PutRequest(key=b"k"), metadata=caller.metadata)
-            await eventually(lambda: door.waiting == 1, "the write is admitted")
-            call.cancel()
-            door.open()
+            if server.has_native_front:
+                await caller.get(pb.GetRequest(key=b"k"))  # The front knows the token.
+                client = await asyncio.to_thread(RawClient, server.app.address)
+                leave_at_once(client, caller.token, b"k")
+                row = data_key(acme.id, 0, b"k")
+                await eventually(lambda: server.app.store.get(row) is not None, "the write went on")
+                client.close()
+            else:
+                door = Door(server)
+                call = caller.key_value.Put(pb.PutRequest(key=b"k"), metadata=caller.metadata)
+                await eventually(lambda: door.waiting == 1, "the write is admitted")
+                call.cancel()
+                door.open()
             other = Put(data_key(acme.id, 0, b"other"), b"")
             assert server.app.store.commit(Commit((other,))).applied
             assert (await caller.call(caller.key_value.Put, pb.PutRequest(key=b"next"))).applied

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from prefixdb import limits
 from prefixdb.catalog import schema
 from prefixdb.catalog.entities import (
     DEFAULT_NAMESPACE_ID,
@@ -134,6 +136,46 @@ class RunningServer:
         self.app = app
         self.channel = channel
         self.guardian = Caller(channel, self.token(DEFAULT_NAMESPACE_ID, guardian=Guardian.CLUSTER))
+
+    # --- what the server waits for, whoever answers its port -------------------------------------------------------
+
+    @property
+    def has_native_front(self) -> bool:
+        """True when the port is answered by the native front."""
+        return self.app.front_name == "native"
+
+    def waiting_for_clients(self) -> int:
+        """Streams whose client has not taken what it was sent."""
+        ours = sum(1 for each in self.app.streams._streams if each.waiting_until and not each.idle)
+        return ours + self._front_waits("for_taking")
+
+    def waiting_for_messages(self) -> int:
+        """Calls with one message whose message has not come."""
+        return len(self.app.arrivals) + self._front_waits("for_messages")
+
+    def unread_bytes(self) -> int:
+        """Bytes of large answers that clients have not taken."""
+        return self.app.replies.unread_bytes + self._front_waits("unread_bytes")
+
+    def _front_waits(self, what: str) -> int:
+        return 0 if self.app.front is None else self.app.front.waiting().get(what, 0)
+
+    @contextlib.contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Let Python answer all unary calls meanwhile: the native front finds no store, and hands them over."""
+        if not self.has_native_front:
+            yield
+            return
+        front: Any = self.app.front
+        store: Any = self.app.store
+        front._front.set_store(None)
+        try:
+            yield
+        finally:
+            with store._slot.use() as engine:
+                front._front.set_store(engine.handle)
+
+    # --- who calls ---------------------------------------------------------------------------------------------------
 
     def create(self, name: str, namespace_id: int | None = None) -> NamespaceRecord:
         """Create a namespace, behind the server's back but for its registry."""
@@ -269,6 +311,12 @@ async def running(
             yield RunningServer(app, channel)
     finally:
         await app.stop(0.0)
+
+
+def change(monkeypatch: pytest.MonkeyPatch, where: object, limit: str, value: int) -> None:
+    """Change a limit for servers that are started later: where Python has it, and what the native front is told."""
+    monkeypatch.setattr(where, limit, value)
+    monkeypatch.setattr(limits, limit, value)
 
 
 async def eventually(condition: Any, what: str, timeout_s: float = WAIT_S) -> None:

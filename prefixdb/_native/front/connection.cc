@@ -6,7 +6,12 @@
 namespace prefixdb::front {
 
 std::unique_ptr<Gateway> Gateway::Make(Loop* loop, Services* services) {
-  return std::make_unique<GatewayParts>(loop, services, Limits(), FindNative,
+  const Bounds& bounds = services->settings.bounds;
+  Limits limits;
+  limits.arrival = bounds.arrival;
+  limits.slow_reader = bounds.slow_reader;
+  limits.pipeline_idle = bounds.pipeline_idle;
+  return std::make_unique<GatewayParts>(loop, services, limits, FindNative,
                                         Upstream::Make(loop, services->settings.upstream_path));
 }
 

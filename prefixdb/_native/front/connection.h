@@ -30,6 +30,12 @@
 
 namespace prefixdb::front {
 
+// Native calls that do not go on because of their clients, between two passes.
+struct Waiting {
+  size_t for_taking = 0;    // Something that was sent in an earlier pass has not been taken.
+  size_t for_messages = 0;  // The one message of a call that is admitted, or being so, has not come.
+};
+
 // The connections of one loop, with its connection to the Python server. Belongs to the loop's thread.
 class Gateway {
  public:
@@ -47,6 +53,7 @@ class Gateway {
   virtual void Cut(const Failure& failure) = 0;
   // Native calls that are open; forwarded ones are counted by Python.
   virtual size_t running() const noexcept = 0;
+  virtual Waiting waiting() const noexcept = 0;
   // Something has changed (sessions.h): looks at every open stream at once instead of at the next sweep (200 ms).
   virtual void Recheck() = 0;
 };

@@ -8,14 +8,12 @@
 namespace prefixdb::front {
 namespace {
 
-// Rows of one step: a few milliseconds, against which the way to the loop and back is nothing.
-constexpr uint64_t kStepRows = 16'384;
-
 // Shared by the jobs, so that it outlives a call that ends while one runs.
 struct Counting {
   std::shared_ptr<Store> store;
   Span span;
   uint64_t now_ms;  // One instant decides for all rows what is expired.
+  uint64_t step_rows;
   Streams::Slot view;
   std::shared_ptr<Cursor> cursor;
   uint64_t total = 0;
@@ -38,8 +36,8 @@ Step CountSome(Counting& counting) {
     step.outcome = counting.store->OpenCursor(options, &counting.cursor);
     if (!step.outcome.ok()) return step;
   }
-  step.outcome = counting.cursor->Count(kStepRows, counting.now_ms, &step.counted);
-  if (!step.outcome.ok() || step.counted < kStepRows) counting.cursor->Close();
+  step.outcome = counting.cursor->Count(counting.step_rows, counting.now_ms, &step.counted);
+  if (!step.outcome.ok() || step.counted < counting.step_rows) counting.cursor->Close();
   return step;
 }
 
@@ -49,7 +47,7 @@ void Run(Call& call, std::shared_ptr<Counting> counting) {
       [counting](Call& waiting, const Step& step) {
         if (!step.outcome.ok() || !waiting.SessionHolds()) return waiting.Punt();
         counting->total += step.counted;
-        if (step.counted == kStepRows) return Run(waiting, counting);
+        if (step.counted == counting->step_rows) return Run(waiting, counting);
         waiting.Reply(CountResponse(counting->total));
       });
 }
@@ -68,6 +66,7 @@ void Count(Call& call) {
   counting->store = services.store.Get();
   if (counting->store == nullptr || !call.SessionHolds()) return call.Punt();
   counting->now_ms = services.clock.now_ms();
+  counting->step_rows = services.settings.bounds.count_step_rows;
   Run(call, std::move(counting));
 }
 

@@ -69,6 +69,25 @@ struct Front::Parts {
     }
   }
 
+  // What each gateway says, on its thread; nothing before the start and after the end.
+  template <typename Question>
+  auto AskEach(Question question) {
+    using Answer = decltype(question(std::declval<Gateway&>()));
+    const std::lock_guard lock(mutex);  // No loop ends meanwhile, so each comes to its task.
+    std::vector<Answer> answers;
+    if (!started || stopped) return answers;
+    std::vector<std::future<Answer>> awaited;
+    for (const auto& lane : lanes) {
+      auto answered = std::make_shared<std::promise<Answer>>();
+      awaited.push_back(answered->get_future());
+      lane->loop.Post([gateway = &lane->gateway, answered = std::move(answered), question] {
+        answered->set_value(*gateway == nullptr ? Answer() : question(**gateway));
+      });
+    }
+    for (auto& each : awaited) answers.push_back(each.get());
+    return answers;
+  }
+
   void Settle() {
     for (const auto& lane : lanes) lane->loop.Settle();
     OnEach([](Gateway& gateway) { gateway.Recheck(); });
@@ -125,18 +144,17 @@ void Front::Cut(Failure failure) {
 }
 
 size_t Front::running() {
-  const std::lock_guard lock(parts_->mutex);  // No loop ends meanwhile, so each comes to its task.
-  if (!parts_->started || parts_->stopped) return 0;
-  std::vector<std::future<size_t>> answers;
-  for (const auto& lane : parts_->lanes) {
-    auto counted = std::make_shared<std::promise<size_t>>();
-    answers.push_back(counted->get_future());
-    lane->loop.Post([gateway = &lane->gateway, counted = std::move(counted)] {
-      counted->set_value(*gateway == nullptr ? 0 : (*gateway)->running());
-    });
-  }
   size_t all = 0;
-  for (auto& answer : answers) all += answer.get();
+  for (const size_t each : parts_->AskEach([](Gateway& gateway) { return gateway.running(); })) all += each;
+  return all;
+}
+
+Waiting Front::waiting() {
+  Waiting all;
+  for (const Waiting& each : parts_->AskEach([](Gateway& gateway) { return gateway.waiting(); })) {
+    all.for_taking += each.for_taking;
+    all.for_messages += each.for_messages;
+  }
   return all;
 }
 

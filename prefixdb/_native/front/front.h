@@ -39,6 +39,7 @@ class Front {
   void Cut(Failure failure);
   // Of all loops.
   size_t running();
+  Waiting waiting();
   // Every loop has ended its pass, see Loop::Settle; then open streams are looked at (Gateway::Recheck).
   void Settle();
   // Ends every connection and thread. Idempotent.

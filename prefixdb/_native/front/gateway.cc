@@ -45,6 +45,12 @@ void GatewayParts::Cut(const Failure& failure) {
   for (const auto& connection : connections_) connection->Cut(failure);
 }
 
+Waiting GatewayParts::waiting() const noexcept {
+  Waiting all;
+  for (const auto& connection : connections_) connection->CountWaiting(&all);
+  return all;
+}
+
 void GatewayParts::Recheck() {
   for (const auto& connection : connections_) connection->Recheck();
 }

@@ -32,6 +32,7 @@ class GatewayParts final : public Gateway {
   void Drain(const Failure& failure) override;
   void Cut(const Failure& failure) override;
   size_t running() const noexcept override { return running_count; }
+  Waiting waiting() const noexcept override;
   void Recheck() override;
 
   // --- for connections and streams

@@ -201,6 +201,10 @@ void HttpConnection::Recheck() {
   });
 }
 
+void HttpConnection::CountWaiting(Waiting* all) const noexcept {
+  for (const auto& stream : streams_) stream->CountWaiting(all);
+}
+
 void HttpConnection::Drain(const Failure& failure) {
   if (closed_) return;
   Guarded([&] {

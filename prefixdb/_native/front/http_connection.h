@@ -35,6 +35,7 @@ class HttpConnection final : public Loop::Watcher {
   void Flush();
   void Look(Loop::Time now);
   void Recheck();
+  void CountWaiting(Waiting* all) const noexcept;
   void Drain(const Failure& failure);
   void Cut(const Failure& failure);
   // Ends everything of it at once. Not from inside nghttp2. Idempotent.

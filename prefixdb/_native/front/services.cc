@@ -27,8 +27,8 @@ Services::Services(Settings wanted, uint64_t clock_floor_ms, std::function<void(
       changes(std::move(settle)),
       sessions(kSessionsCachedMax, kSessionRuleBytesMax),
       upcalls(&changes, &sessions, kAdmissionsWaitingMax),
-      streams(kStreamsPerNamespaceMax, kStreamsMax),
-      unread(kUnreadBytesPerNamespaceMax, kUnreadBytesMax),
+      streams(settings.bounds.streams_per_namespace, settings.bounds.streams),
+      unread(settings.bounds.unread_bytes_per_namespace, settings.bounds.unread_bytes),
       workers(WorkerThreads()) {}
 
 }  // namespace prefixdb::front

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "front/clock.h"
+#include "front/facts.h"
 #include "front/metrics.h"
 #include "front/sessions.h"
 #include "front/streams.h"
@@ -18,11 +20,26 @@
 
 namespace prefixdb::front {
 
+// What a client may hold on to, and for how long. Python says it, so that both sides keep to the same.
+struct Bounds {
+  using Ms = std::chrono::milliseconds;
+
+  Ms arrival{kRequestArrivalMsMax};
+  Ms slow_reader{kSlowReaderMsMax};
+  Ms pipeline_idle{kPipelineIdleMsMax};
+  uint64_t streams_per_namespace = kStreamsPerNamespaceMax;
+  uint64_t streams = kStreamsMax;
+  uint64_t unread_bytes_per_namespace = kUnreadBytesPerNamespaceMax;
+  uint64_t unread_bytes = kUnreadBytesMax;
+  uint64_t count_step_rows = 16'384;  // A few milliseconds, against which the way to the loop and back is nothing.
+};
+
 struct Settings {
   uint64_t value_bytes_max = 1 << 20;
   bool tokens_tied_to_certificates = false;  // tls.subject = token: each connection asks about each token once.
   bool anonymous = false;                    // Calls without any authorization entry are asked about, not refused.
   std::string upstream_path;                 // Unix socket of the Python server.
+  Bounds bounds{};
 };
 
 // The store in use. Python exchanges the engine after a write error: meanwhile calls are answered Closed, and whoever

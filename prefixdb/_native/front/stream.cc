@@ -183,6 +183,12 @@ void Stream::Recheck() {
   if (open() && streams() && !SessionHolds()) Readmit();
 }
 
+void Stream::CountWaiting(Waiting* all) const noexcept {
+  if (!ours_) return;
+  all->for_taking += responder_.bytes() > 0 && checked_at_ != loop_.now();
+  all->for_messages += is_live() && wants_message_ && !facts_->client_streams;
+}
+
 void Stream::Drain(const Failure& failure) {
   if (open() && facts_->client_streams && wants_message_) EndWith(StatusOf(failure));
 }

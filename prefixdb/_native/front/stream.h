@@ -22,6 +22,7 @@
 
 #include "front/admission.h"
 #include "front/call.h"
+#include "front/connection.h"
 #include "front/grpc_codec.h"
 #include "front/intake.h"
 #include "front/methods.h"
@@ -57,6 +58,7 @@ class Stream final : public Call, public ForwardSink {
   void OnPassEnd();  // The first pass has ended and the call has not: its deadline gets a timer.
   void Look(Loop::Time now);
   void Recheck();
+  void CountWaiting(Waiting* all) const noexcept;
   void Drain(const Failure& failure);
   void Cut(const Failure& failure);
 

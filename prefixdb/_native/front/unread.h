@@ -33,10 +33,15 @@ class Unread {
     if ((found->second -= bytes) == 0) held_.erase(found);
   }
 
+  uint64_t bytes() const {
+    const std::lock_guard lock(mutex_);
+    return total_;
+  }
+
  private:
   const uint64_t per_namespace_max_;
   const uint64_t all_max_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<uint64_t, uint64_t> held_;
   uint64_t total_ = 0;
 };
