@@ -71,8 +71,9 @@ class Store {
   // All from one consistent view; a damaged row fails the call. Keys may repeat. `ascending`: they are in order, which
   // saves sorting them.
   Outcome GetMany(std::span<const rocksdb::Slice> keys, ManyFound* found, bool ascending = false);
-  // As GetMany, but only from memory: false in `decided` when a disk read would be needed; then nothing was found.
-  Outcome GetManyFromMemory(std::span<const rocksdb::Slice> keys, ManyFound* found, bool ascending, bool* decided);
+  // As GetMany, but only from memory: false in `decided` when a disk read would be needed. For a few keys: they are
+  // read one by one. REQUIRES: of rows that a compaction may drop meanwhile the caller knows in another way.
+  Outcome GetManyFromMemory(std::span<const rocksdb::Slice> keys, ManyFound* found, bool* decided);
   Outcome OpenCursor(CursorOptions options, std::shared_ptr<Cursor>* cursor);
 
   // --- commits (store.cc); see committer.h
@@ -130,8 +131,6 @@ class Store {
   Outcome Refusal() const;
   Outcome RefuseReadOnly() const;
   Outcome Read(std::string_view key, rocksdb::ReadTier tier, Found* found, bool* decided);
-  Outcome ReadMany(std::span<const rocksdb::Slice> keys, rocksdb::ReadTier tier, bool ascending, ManyFound* found,
-                   bool* decided);
   Outcome IngestNow(const std::vector<std::string>& paths, const std::string& begin, const std::string& end,
                     const std::vector<Condition>& guards, uint64_t now_ms, std::optional<CommitResult>* result);
   // Version of the first row of a span, 0 when its value is damaged; nothing when there is no row.

@@ -14,7 +14,8 @@ namespace prefixdb::front {
 namespace {
 
 constexpr uint64_t kStepBytesMax = 128 * kMib;  // What one step may bring into memory at worst.
-constexpr uint64_t kStepKeysMax = 128;          // About a tenth of a millisecond from memory.
+constexpr uint64_t kStepKeysMax = 128;          // Some tenths of a millisecond from memory.
+constexpr size_t kFewKeys = 16;                 // Some hundredths.
 constexpr uint64_t kFoundBytes = 32;            // What one result takes beside its value, at most.
 
 std::string_view UserKey(const rocksdb::Slice& row_key) noexcept { return AsView(row_key).substr(kDataHeadBytes); }
@@ -80,12 +81,12 @@ void Batch::Sort() {
 
 bool Batch::AnswerFromMemory(Store& store, Clock& clock, uint64_t bytes_max, BatchAnswer* answer) {
   thread_local ReadHabit habit;  // A loop is a thread.
-  if (!habit.AsksMemory()) return false;
+  if (keys_.size() > kFewKeys || !habit.AsksMemory()) return false;
   Sort();
   const uint64_t now_ms = clock.now_ms();
   ManyFound found;
   bool decided = false;
-  answer->outcome = store.GetManyFromMemory(unique_, &found, /*ascending=*/true, &decided);
+  answer->outcome = store.GetManyFromMemory(unique_, &found, &decided);
   if (!answer->outcome.ok()) return true;
   habit.Note(decided);
   if (decided) Make(found, now_ms, bytes_max, answer);

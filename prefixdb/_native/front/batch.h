@@ -2,9 +2,10 @@
 // prefixdb/service/batch_read.py.
 //
 // The store reads a batch as a whole, from one view, so that ten thousand keys of a mebibyte each would fill the memory
-// before anybody could count. A small batch is read at once, on the loop when it is in memory. A large one is first
-// measured in small steps, each a job of its own, and read as a whole only when it fits; what changes in between is
-// bounded by what can be written in those milliseconds. Equal keys are read once.
+// before anybody could count. A few keys are read on the loop when they are in memory; that takes less than the way to
+// a worker. A small batch is read by a worker at once. A large one is first measured in small steps, each a job of its
+// own, and read as a whole only when it fits; what changes in between is bounded by what can be written in those
+// milliseconds. Equal keys are read once.
 #pragma once
 
 #include <rocksdb/slice.h>
@@ -50,7 +51,7 @@ class Batch {
   std::optional<Failure> CheckAgain(const Session& session) const;
 
   // Reads everything; BATCH_TOO_LARGE when the answer would have more than `bytes_max` bytes. FromMemory: false when
-  // the disk has to be asked; on a loop's thread.
+  // these are no few keys, or the disk has to be asked; on a loop's thread.
   bool AnswerFromMemory(Store& store, Clock& clock, uint64_t bytes_max, BatchAnswer* answer);
   BatchAnswer Answer(Store& store, Clock& clock, uint64_t bytes_max);
 

@@ -88,6 +88,9 @@ void Pipeline::TakeStep(Call& call) {
       return ReadMessage(call);
     case Step::kOperations:
       return NextOperation(call);
+    case Step::kFound:
+      step_ = Step::kOperations;
+      return std::exchange(found_, nullptr)(call);
     case Step::kCommit:
       return Commit(call);
     case Step::kSend:

@@ -4,7 +4,8 @@
 // for the run before it, so an operation sees the effects of those before it on the same stream. Whatever is wrong with
 // one operation is the answer to that operation alone; what is wrong with the token or the namespace ends the stream.
 //
-//   OnMessage ──► kParse ──► kOperations ◄──► kCommit ──► kSend ──► NextMessage
+//   OnMessage ──► kParse ──► kOperations ◄──► kFound, kCommit
+//                                 └──► kSend ──► kDrain ──► NextMessage
 //
 // `Run` goes on from step to step until something has to be waited for: a worker, the committer, Python, the client, or
 // the other calls of the loop. It begins with a look at the session each time, and so does every write and every
@@ -38,7 +39,7 @@ class Pipeline final : public Method {
   void OnReadmitted(Call& call) override;
 
  private:
-  enum class Step : uint8_t { kIdle, kParse, kOperations, kCommit, kSend, kDrain };
+  enum class Step : uint8_t { kIdle, kParse, kOperations, kFound, kCommit, kSend, kDrain };
   // A write of the run that has no result yet.
   struct Pending {
     size_t place;  // In `run_`.
@@ -71,9 +72,10 @@ class Pipeline final : public Method {
 
   // --- pipeline_reads.cc
   void Get(Call& call, const GetRequest& request);
-  void TakeGet(Call& call, PointAnswer answer);
+  void TakeGet(Call& call, const PointAnswer& answer);
   void BatchGet(Call& call, const BatchGetRequest& request);
   void TakeBatch(Call& call, BatchAnswer answer);
+  void Found(Call& call, std::function<void(Call&)> take);
   // BATCH_TOO_LARGE, when the response cannot carry so much more.
   std::optional<Failure> Spend(uint64_t bytes);
 
@@ -106,9 +108,8 @@ class Pipeline final : public Method {
   int64_t bytes_left_ = 0;
   std::string response_;
 
-  // --- the read under way
-  SessionPtr reader_;  // Whose rights were looked at.
-  std::shared_ptr<Batch> batch_;
+  // Takes what a worker has found: kFound, which comes after the look at the session.
+  std::function<void(Call&)> found_;
 
   // --- the run
   std::vector<std::string> run_;  // Results in their order; empty ones are pending.

@@ -17,25 +17,27 @@ void Pipeline::Get(Call& call, const GetRequest& request) {
   if (store == nullptr) return PutReadFailure(call, Outcome::Closed());
   const RowKey key(session.namespace_id, request.database, request.key);
   PointAnswer answer;
-  if (AnswerFromMemory(*store, key.view(), call.services().clock, &answer)) return TakeGet(call, std::move(answer));
+  if (AnswerFromMemory(*store, key.view(), call.services().clock, &answer)) return TakeGet(call, answer);
   Wait();
   AnswerOffLoop(call, std::move(store), key.view(),
                 [this, asked = call.session(), request](Call& waiting, PointAnswer found) {
-                  waiting_ = false;
-                  std::optional<Failure> refused;
-                  if (waiting.session() != asked) {
-                    refused = CheckRight(*waiting.session(), Right::kRead, request.database, request.key);
-                  }
-                  if (refused) {
-                    PutFailure(*refused);
-                  } else {
-                    TakeGet(waiting, std::move(found));
-                  }
-                  Run(waiting);
+                  Found(waiting, [this, asked, request, found = std::move(found)](Call& again) {
+                    const SessionPtr& now = again.session();
+                    std::optional<Failure> refused;
+                    if (now != asked) refused = CheckRight(*now, Right::kRead, request.database, request.key);
+                    return refused ? PutFailure(*refused) : TakeGet(again, found);
+                  });
                 });
 }
 
-void Pipeline::TakeGet(Call& call, PointAnswer answer) {
+// A worker is done. The session may have been changed meanwhile, so it is looked at before what was found is.
+void Pipeline::Found(Call& call, std::function<void(Call&)> take) {
+  found_ = std::move(take);
+  step_ = Step::kFound;
+  Resume(call);
+}
+
+void Pipeline::TakeGet(Call& call, const PointAnswer& answer) {
   if (!answer.outcome.ok()) return PutReadFailure(call, answer.outcome);
   if (const auto failure = Spend(answer.value_bytes)) return PutFailure(*failure);
   Put(ResultField::kGet, answer.message);
@@ -57,15 +59,11 @@ void Pipeline::BatchGet(Call& call, const BatchGetRequest& request) {
   Wait();
   AnswerBatchOffLoop(call, std::move(store), batch, large, slot_, bytes_max,
                      [this, asked = call.session(), batch](Call& waiting, BatchAnswer answer) {
-                       waiting_ = false;
-                       std::optional<Failure> refused;
-                       if (waiting.session() != asked) refused = batch->CheckAgain(*waiting.session());
-                       if (refused) {
-                         PutFailure(*refused);
-                       } else {
-                         TakeBatch(waiting, std::move(answer));
-                       }
-                       Run(waiting);
+                       Found(waiting, [this, asked, batch, answer = std::move(answer)](Call& again) mutable {
+                         std::optional<Failure> refused;
+                         if (again.session() != asked) refused = batch->CheckAgain(*again.session());
+                         return refused ? PutFailure(*refused) : TakeBatch(again, std::move(answer));
+                       });
                      });
 }
 
