@@ -15,6 +15,8 @@ import pytest
 from prefixdb import limits
 from prefixdb.catalog.entities import NamespaceState, Rule
 from prefixdb.errors import PrefixdbError, Reason
+from prefixdb.keycodec import data_key
+from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import key_value_pb2 as pb
 from tests.support.clocks import HeldClock
 from tests.support.server import Caller, RunningServer, eventually, running
@@ -345,9 +347,39 @@ def test_a_large_batch_is_one_snapshot_and_never_read_beyond_what_an_answer_carr
         wanted = [b"large-%03d" % number for number in range(150)] + [b"larger-%03d" % number for number in range(150)]
         batch = caller.call(caller.key_value.BatchGet, pb.BatchGetRequest(keys=wanted))
         assert (await refusal(batch)).reason is Reason.BATCH_TOO_LARGE
-        if not server.has_native_front:  # Of that front front_methods_test.cc shows it.
+        if not server.has_native_front:  # Whose reads are its own; the next test has it.
             assert max(read_at_once) < limits.RESPONSE_BYTES_MAX, "all of it was read before it was counted"
         await eventually(lambda: len(server.app.streams) == 0, "its place is given back")
+
+    play(tmp_path, scenario)
+
+
+def peak_mib() -> int:
+    """Return the most memory this process has had since ``forget_peak``."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) // 1024
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def test_a_batch_that_is_too_large_is_not_held_in_memory(tmp_path: Path) -> None:
+    """A thousand values are measured, some at a time, by whoever answers; read as a whole they would be 95 MiB."""
+
+    async def scenario(server: RunningServer, caller: Caller) -> None:
+        namespace = server.app.registry.find("acme")
+        assert namespace is not None
+        keys = [b"%04d" % number for number in range(1_000)]
+        for first in range(0, 1_000, 50):
+            rows = tuple(Put(data_key(namespace.id, 0, key), b"v" * 100_000) for key in keys[first : first + 50])
+            assert server.app.store.commit(Commit(rows)).applied
+            server.app.store.flush()
+        forget_peak()
+        before = peak_mib()
+        batch = caller.call(caller.key_value.BatchGet, pb.BatchGetRequest(keys=keys))
+        assert (await refusal(batch)).reason is Reason.BATCH_TOO_LARGE
+        assert peak_mib() - before < 64
 
     play(tmp_path, scenario)
 
