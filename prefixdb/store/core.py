@@ -151,6 +151,9 @@ class StoreCore(ABC, Generic[E]):
         """Tell the engine what became of bans. The lock of the bans is held, so that an engine which is just being
         exchanged can not be told of a ban that was withdrawn meanwhile: its number may have a new owner."""
 
+    def _note_space(self) -> None:
+        """Take note that the space on the disk has become low, or enough again."""
+
     def _known_sequence(self, engine: E) -> int:
         """Return the sequence number of the newest acknowledged write; the commit lock is held."""
         return self._sequence
@@ -328,6 +331,7 @@ class StoreCore(ABC, Generic[E]):
                 return
             try:
                 if self._reserve.look():
+                    self._note_space()
                     log.warning("the disk is %s", "nearly full; new rows are refused" if self._reserve.low else "well")
                 self._house_round()
             except Exception:

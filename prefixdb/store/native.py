@@ -326,11 +326,9 @@ class NativeStore(StoreCore[NativeEngine]):
         """Return when the follower's engine is there and takes what is to be done, or raise why not. Blocks."""
         with self._commit_lock:  # An exchange is over, and told, when this is free.
             self._slot.check()
-        if doing == "read":
-            return
-        if self._health.failure is not None:
+        if doing == "write" and self._health.failure is not None:
             self.admit()
-        if self._reserve.low and not only_deletes:
+        if doing == "write" and self._reserve.low and not only_deletes:
             raise self._reserve.refusal()
 
     def translated(self, doing: Literal["read", "write"], failure: Exception) -> BaseException:
@@ -426,7 +424,10 @@ class NativeStore(StoreCore[NativeEngine]):
         try:
             super()._house_round()
         finally:
-            self._following.look()  # The space was looked at before, and a recovery may have been tried.
+            self._following.look()
+
+    def _note_space(self) -> None:
+        self._following.look()
 
     def _committer_closed(self) -> None:
         self._committer = None
