@@ -1,37 +1,7 @@
-"""Clocks that tests hold in their hand: time moves only when the test says so."""
+"""The clock that tests hold in their hand; the random walks of ``tools/crash`` hold the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from tools.lab.clocks import HeldClock
 
-
-class HeldClock:
-    """A clock that stands still until :meth:`advance`. It satisfies ``prefixdb.clock.Clock`` and ``HeldTime``."""
-
-    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
-        self._now_ms = now_ms
-        self._followers: list[Callable[[int], None]] = []
-
-    def now_ms(self) -> int:
-        """Return the time the test has set, in milliseconds since the epoch."""
-        return self._now_ms
-
-    def advance(self, ms: int) -> None:
-        """Move time forward by ``ms`` milliseconds."""
-        if ms < 0:
-            raise ValueError("time does not run backwards")
-        self._set(self._now_ms + ms)
-
-    def raise_floor(self, floor_ms: int) -> None:
-        """Never answer less than ``floor_ms`` from now on, as the system's clock does after a restart."""
-        self._set(max(self._now_ms, floor_ms))
-
-    def follow(self, follower: Callable[[int], None]) -> None:
-        """Have ``follower`` called with the time, now and after every step; see ``prefixdb.clock.HeldTime``."""
-        self._followers.append(follower)
-        follower(self._now_ms)
-
-    def _set(self, now_ms: int) -> None:
-        self._now_ms = now_ms
-        for follower in self._followers:
-            follower(now_ms)
+__all__ = ["HeldClock"]

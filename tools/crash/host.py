@@ -10,28 +10,10 @@ from typing import Any
 
 from prefixdb.server.app import App
 from prefixdb.server.config import load_config
+from tools.lab.clocks import HeldClock
 
 STOP_S_MAX = 30.0
 EPOCH_MS = 1_700_000_000_000
-
-
-class HeldClock:
-    """A clock that stands still until it is moved; satisfies ``prefixdb.clock.Clock``."""
-
-    def __init__(self, now_ms: int) -> None:
-        self._now_ms = now_ms
-
-    def now_ms(self) -> int:
-        """Return the held time."""
-        return self._now_ms
-
-    def raise_floor(self, floor_ms: int) -> None:
-        """Never answer less than ``floor_ms`` from now on; the store does that when it opens."""
-        self._now_ms = max(self._now_ms, floor_ms)
-
-    def advance(self, ms: int) -> None:
-        """Move time on."""
-        self._now_ms += ms
 
 
 class InProcessHost:

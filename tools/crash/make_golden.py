@@ -37,7 +37,8 @@ from prefixdb.keycodec import RowKey, Span, data_key, database_span, prefix_span
 from prefixdb.limits import KEY_BYTES_MAX, MIB, NAMESPACE_ID_MAX
 from prefixdb.store import open_store
 from prefixdb.store.base import Commit, Delete, DeleteSpan, Put, Store
-from tools.crash.host import EPOCH_MS, HeldClock
+from tools.crash.host import EPOCH_MS
+from tools.lab.clocks import HeldClock
 
 NAMESPACES = (1, 2**32, 2**63, NAMESPACE_ID_MAX)
 SUSPENDED, GRACED, DUE = 100, 101, 102
