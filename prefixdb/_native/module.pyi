@@ -270,8 +270,8 @@ class Front:
     def facts(self) -> dict[str, int]:
         """``connections``, ``sessions``, ``streams``, ``forwarded``, ``punted``."""
     def waiting(self) -> dict[str, int]:
-        """``for_taking``: native calls whose clients have not taken what was sent; ``for_messages``: those whose message
-        has not come; ``unread_bytes`` of large answers. Asks every loop."""
+        """``for_taking``: native calls whose clients have not taken what was sent; ``for_messages``: those whose
+        message has not come; ``unread_bytes`` of large answers. Asks every loop."""
     def calls(self) -> dict[str, tuple[dict[int, int], list[int], int]]:
         """By the method's path: calls by status code, calls by time (not cumulative; metrics.h has the bounds), and the
         sum of the times in microseconds. Methods that were not called are left out."""
