@@ -288,9 +288,7 @@ TEST_CASE("a call whose session ended while its message came is looked at again 
 TEST_CASE("a call that ends while Python is asked again is not begun") {
   Known stage;
   Client client(stage.Connect());
-  Fields soon = kToken;
-  soon.emplace_back("grpc-timeout", "50m");
-  const int32_t id = client.Begin(CallHead("/fake/Later", soon), Framed("x").substr(0, 5), false);
+  const int32_t id = client.Begin(CallHead("/fake/Later", kToken), Framed("x").substr(0, 5), false);
   client.Pump();
   stage.Until([&] { return stage.gateway->running() == 1; });
   stage.services.changes.Changed(7);
@@ -298,11 +296,17 @@ TEST_CASE("a call that ends while Python is asked again is not begun") {
   client.Pump();
   uint64_t number = 0;
   stage.TakeQuestion(&number);
-  CHECK(client.AwaitEnd(id).status() == 4);
+  // The answer comes in the pass in which the call was cut, before its status has gone.
+  std::promise<void> answered;
+  stage.loop.Post([&] {
+    answered.get_future().wait();
+    stage.gateway->Cut(prefixdb::front::Fail(Reason::kDraining));
+  });
   stage.services.upcalls.AnswerAdmitted(number, Stage::Make({}), false);
-  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
-  CHECK(stage.On([&] { return stage.last.expired(); }));
+  answered.set_value();
+  CHECK(client.AwaitEnd(id).status() == 14);
   stage.CheckEmpty();
+  CHECK(stage.On([&] { return stage.begun.empty(); }));
 }
 
 TEST_CASE("a stream that is cut while the kernel takes nothing still tells its client") {
