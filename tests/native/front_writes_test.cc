@@ -204,6 +204,23 @@ TEST_CASE("a condition on a damaged row is told as Python says") {
   CHECK(caller.Ask(NativeMethod::kPut, Put("a", "v")) == "answered");
 }
 
+TEST_CASE("a failure of a write that nobody foresaw stops serving") {
+  Rig rig;
+  CHECK_FINE(rig.opened->PutRaw(RowKey7("a"), "\x7f"));
+  std::atomic<int> halts{0};
+  rig.Python([&](Upcalls& upcalls, const Question& question) {
+    if (std::holds_alternative<HaltQuestion>(question.what)) {
+      ++halts;
+    } else {
+      upcalls.AnswerFailure(question.number, Fail(Reason::kInternal));
+    }
+  });
+  const Caller caller{rig};
+  CHECK(caller.Ask(NativeMethod::kPut, Put("a", "v") + Field(5, kIsAbsent)).starts_with("INTERNAL"));
+  CHECK(rig.services.halted);
+  test::WaitFor([&] { return halts == 1; });
+}
+
 TEST_CASE("a call that is over when its commit is done is left alone") {
   Rig rig;
   const auto call = FakeCall::Make(rig, rig.Admit(7), Put("a", "v"));

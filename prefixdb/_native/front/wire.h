@@ -4,8 +4,7 @@
 // this is not left to a library with rules of its own (protozero refuses field numbers that are reserved and groups
 // that nobody knows, and takes tags that are too long). Read is: tags of up to 5 bytes and 32 bits, number not 0;
 // numbers of up to 10 bytes, of which the low 64 bits count; groups are skipped, whole and properly nested, up to a
-// depth. tests/native/front_messages_test.cc compares with frozen vectors that tools/gen_wire_vectors.py took from
-// Python.
+// depth. tests/native/front_messages_test.cc has vectors that Python has judged.
 //
 //   field  := tag varint (number << 3 | type) | value
 //   type   := 0 varint, 1 eight bytes, 2 length varint and bytes, 3 and 4 begin and end of a group, 5 four bytes
