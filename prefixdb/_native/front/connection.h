@@ -5,9 +5,8 @@
 // What a peer may cost, whoever it is (limits with their reasons: transport_limits.h):
 //   - handshake, preface and SETTINGS in 10 s; connections without calls are ended after 10 minutes, all after an hour,
 //     with GOAWAY and time for what runs; a peer that answers no PING in 10 s is gone;
-//   - 64 open calls; RST_STREAM, PING, SETTINGS, empty DATA and WINDOW_UPDATE beyond what an honest client sends end
-//   the
-//     connection (GOAWAY ENHANCE_YOUR_CALM);
+//   - 64 open calls; RST_STREAM, PING, SETTINGS, empty DATA and WINDOW_UPDATE beyond what an honest client sends
+//     end the connection (GOAWAY ENHANCE_YOUR_CALM);
 //   - headers of 8 KiB; 64 KiB of a message until its call was admitted, then the message, up to 16 MiB; messages under
 //     way of all connections together are bounded, beyond that windows stay shut;
 //   - a call whose message does not come in 10 s ends (DEADLINE), a stream whose client takes nothing for 10 s, too;
