@@ -178,7 +178,7 @@ std::string Conversation() {
 }
 
 std::string Damaged(Seeded* random, std::string said) {
-  for (uint64_t times = 1 + random->Below(4); times > 0; --times) {
+  for (uint64_t times = 1 + random->Below(4); times > 0 && !said.empty(); --times) {
     const size_t place = random->Below(said.size());
     switch (random->Below(4)) {
       case 0:
