@@ -4,8 +4,8 @@
 //   rocksdb_alone --operation fill  --directory D --replay KEYS      makes the directory: one row for each message
 //   rocksdb_alone --operation get   --directory D --replay KEYS [--seconds 3] [--warm-up 0.5] [--threads 1]
 //
-// Operations: get, batch_get, put, write, scan, count. A batch has a hundred keys, a written one is one batch. Writes
-// are synced; their threads wait for each other's sync as RocksDB arranges it. Prints one JSON object.
+// Operations: get, batch_get, put, write, scan, count. A batch has --batch keys, a written one is one batch. Writes are
+// synced; their threads wait for each other's sync as RocksDB arranges it. Prints one JSON object.
 #include <rocksdb/db.h>
 #include <rocksdb/write_batch.h>
 
@@ -29,7 +29,6 @@ namespace {
 using bench::Fail;
 
 constexpr uint64_t kNamespace = 7;
-constexpr size_t kBatch = 100;
 constexpr size_t kPageRows = 1'000;
 constexpr size_t kValueBytes = 100;
 
@@ -57,6 +56,7 @@ struct Worker {
   const std::vector<std::string>& rows;
   const bench::Replay& replay;
   size_t draw;
+  size_t batch;
   uint64_t random = 1;
   std::unique_ptr<rocksdb::Iterator> walk = nullptr;
   rocksdb::PinnableSlice value{};
@@ -72,13 +72,13 @@ size_t Get(Worker* worker) {
 
 size_t BatchGet(Worker* worker) {
   std::vector<rocksdb::Slice> keys;
-  for (size_t index = 0; index < kBatch; ++index) keys.emplace_back(worker->NextRow());
-  std::vector<rocksdb::PinnableSlice> values(kBatch);
-  std::vector<rocksdb::Status> statuses(kBatch);
-  worker->db->MultiGet(rocksdb::ReadOptions(), worker->db->DefaultColumnFamily(), kBatch, keys.data(), values.data(),
-                       statuses.data());
+  for (size_t index = 0; index < worker->batch; ++index) keys.emplace_back(worker->NextRow());
+  std::vector<rocksdb::PinnableSlice> values(worker->batch);
+  std::vector<rocksdb::Status> statuses(worker->batch);
+  worker->db->MultiGet(rocksdb::ReadOptions(), worker->db->DefaultColumnFamily(), worker->batch, keys.data(),
+                       values.data(), statuses.data());
   for (const auto& status : statuses) Check(status);
-  return kBatch;
+  return worker->batch;
 }
 
 size_t WriteRows(Worker* worker, size_t rows) {
@@ -110,7 +110,7 @@ std::function<size_t(Worker*)> StepOf(const std::string& operation) {
   if (operation == "get") return Get;
   if (operation == "batch_get") return BatchGet;
   if (operation == "put") return [](Worker* worker) { return WriteRows(worker, 1); };
-  if (operation == "write") return [](Worker* worker) { return WriteRows(worker, kBatch); };
+  if (operation == "write") return [](Worker* worker) { return WriteRows(worker, worker->batch); };
   if (operation == "scan") return [](Worker* worker) { return Walk(worker, true); };
   if (operation == "count") return [](Worker* worker) { return Walk(worker, false); };
   Fail("no such operation: " + operation);
@@ -161,7 +161,11 @@ void Measure(rocksdb::DB* db, const std::vector<std::string>& rows, const bench:
   std::vector<Worker> workers;
   std::vector<Counted> counted(threads);
   for (size_t index = 0; index < threads; ++index) {
-    workers.push_back({.db = db, .rows = rows, .replay = replay, .draw = replay.draws.size() / threads * index});
+    workers.push_back({.db = db,
+                       .rows = rows,
+                       .replay = replay,
+                       .draw = replay.draws.size() / threads * index,
+                       .batch = arguments.Size("batch")});
   }
   const double cpu_before_s = bench::CpuSeconds();
   std::vector<std::thread> others;
@@ -188,9 +192,14 @@ void Measure(rocksdb::DB* db, const std::vector<std::string>& rows, const bench:
 }  // namespace
 
 int main(int count, char** texts) {
-  const bench::Arguments arguments(
-      count, texts,
-      {{"operation", ""}, {"directory", ""}, {"replay", ""}, {"seconds", "3"}, {"warm-up", "0.5"}, {"threads", "1"}});
+  const bench::Arguments arguments(count, texts,
+                                   {{"operation", ""},
+                                    {"directory", ""},
+                                    {"replay", ""},
+                                    {"seconds", "3"},
+                                    {"warm-up", "0.5"},
+                                    {"threads", "1"},
+                                    {"batch", "100"}});
   const bench::Replay replay = bench::Replay::Load(arguments.Text("replay"));
   std::vector<std::string> rows;
   for (const std::string& key : replay.messages) rows.push_back(Row(key));

@@ -189,11 +189,11 @@ def read_redis_benchmark(shown: str) -> Counted:
     return Counted(done / rate, done, done, done, float(p50), float(p99), p999)
 
 
-def run_rocksdb(operation: str, directory: Path, replay: Path, timing: Timing, threads: int = 1) -> Counted:
-    """Let RocksDB do an operation by itself on its own directory."""
+def run_rocksdb(command: Sequence[str], timing: Timing) -> Counted:
+    """Let RocksDB do what a command of ``rocksdb_alone`` says."""
     found = _json(
         [
-            *rocksdb_alone(operation, directory, replay), "--threads", str(threads),
+            *command,
             "--seconds", f"{timing.seconds:.3f}", "--warm-up", f"{timing.warm_up_s:.3f}",
         ]
     )  # fmt: skip
@@ -210,10 +210,14 @@ def run_rocksdb(operation: str, directory: Path, replay: Path, timing: Timing, t
     )
 
 
-def rocksdb_alone(operation: str, directory: Path, replay: Path) -> list[str]:
+def rocksdb_alone(
+    operation: str, directory: Path, replay: Path, *, threads: int = 1, batch: int = keys.BATCH
+) -> list[str]:
     """Return the command of ``rocksdb_alone`` for an operation, ``fill`` among them."""
-    program = str(NATIVE / "build" / "rocksdb_alone")
-    return [program, "--operation", operation, "--directory", str(directory), "--replay", str(replay)]
+    return [
+        str(NATIVE / "build" / "rocksdb_alone"), "--operation", operation, "--directory", str(directory),
+        "--replay", str(replay), "--threads", str(threads), "--batch", str(batch),
+    ]  # fmt: skip
 
 
 def _json(command: list[str]) -> dict[str, Any]:

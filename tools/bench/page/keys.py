@@ -21,6 +21,8 @@ ROWS = 100_000
 VALUE_BYTES = 100
 BATCH = 100
 PIPELINE = 64
+PIPELINE_STREAMS = 8
+"""Clients that keep a pipeline going at the same time."""
 PAGE_ROWS = 1_000
 COUNTED_ROWS = 10_000
 COUNTED_PREFIX = b"key:" + b"0" * 8

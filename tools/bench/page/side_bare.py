@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tools.bench.page import calls, generators, keys
 from tools.bench.page.generators import Replayed
-from tools.bench.page.samples import Counted, Timing
 from tools.bench.page.servers import Running
 from tools.bench.page.side import GET_H2LOAD, Load, grpc_headers
 
@@ -40,21 +39,23 @@ class RocksdbSide:
             "get-uniform": self._load("get"),
             "get-zipfian": self._load("get", draws="zipfian"),
             "batch-get": self._load("batch_get"),
+            "pipeline-get": self._load("batch_get", batch=keys.PIPELINE),
             "scan": self._load("scan"),
             "scan-one": self._load("scan"),
             "count": self._load("count"),
             "put": self._load("put", threads=WRITERS),
             "write": self._load("write", threads=WRITERS),
+            "pipeline-put": self._load("write", threads=keys.PIPELINE_STREAMS, batch=keys.PIPELINE),
         }
 
     def close(self) -> None:
         """Nothing runs between two runs."""
 
-    def _load(self, operation: str, *, draws: str = "uniform", threads: int = 1) -> Load:
-        def run(timing: Timing) -> Counted:
-            return generators.run_rocksdb(operation, self._directory, self._replays[draws], timing, threads)
-
-        return run
+    def _load(self, operation: str, *, draws: str = "uniform", threads: int = 1, batch: int = keys.BATCH) -> Load:
+        command = generators.rocksdb_alone(
+            operation, self._directory, self._replays[draws], threads=threads, batch=batch
+        )
+        return lambda timing: generators.run_rocksdb(command, timing)
 
 
 class NghttpdSide:

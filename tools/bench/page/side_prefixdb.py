@@ -106,7 +106,7 @@ def _calls() -> dict[str, Call]:
     pipelined = {kind: [_pipeline(group, kind) for group in pipelines] for kind in ("get", "put")}
     scan = [pb.ScanRequest().SerializeToString()]
     count = [pb.CountRequest(range=pb.KeyRange(prefix=keys.COUNTED_PREFIX)).SerializeToString()]
-    ways = Kind.BOTH_WAYS
+    ways, streams = Kind.BOTH_WAYS, keys.PIPELINE_STREAMS
     return {
         "get-uniform": Call(f"{kv}/Get", gets, keys.uniform(), 1, _good_get),
         "get-zipfian": Call(f"{kv}/Get", gets, keys.zipfian(), 1, _good_get),
@@ -116,8 +116,12 @@ def _calls() -> dict[str, Call]:
         "scan": Call(f"{kv}/Scan", scan, [0], keys.ROWS, _good_scan, Kind.ANSWERS),
         "scan-one": Call(f"{kv}/Scan", scan, [0], keys.ROWS, _good_scan, Kind.ANSWERS, 1, 1),
         "count": Call(f"{kv}/Count", count, [0], keys.COUNTED_ROWS, _good_count),
-        "pipeline-get": Call(f"{kv}/Pipeline", pipelined["get"], turns, keys.PIPELINE, _good_pipeline, ways, 8, 1),
-        "pipeline-put": Call(f"{kv}/Pipeline", pipelined["put"], turns, keys.PIPELINE, _good_pipeline, ways, 8, 1),
+        "pipeline-get": Call(
+            f"{kv}/Pipeline", pipelined["get"], turns, keys.PIPELINE, _good_pipeline, ways, streams, 1
+        ),
+        "pipeline-put": Call(
+            f"{kv}/Pipeline", pipelined["put"], turns, keys.PIPELINE, _good_pipeline, ways, streams, 1
+        ),
     }
 
 

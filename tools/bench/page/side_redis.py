@@ -15,7 +15,6 @@ from tools.bench.page.side import Load, python_loads
 ANY_KEY = "key:__rand_int__"
 VALUE = "v" * keys.VALUE_BYTES
 CLIENTS = 64
-PIPELINE_CLIENTS = 8
 
 
 class RedisSide:
@@ -49,7 +48,7 @@ class RedisSide:
         found = {
             "put": self._load(sets, 1, CLIENTS),
             "write": self._load(["MSET", *[ANY_KEY, VALUE] * keys.BATCH], keys.BATCH, CLIENTS),
-            "pipeline-put": self._load(sets, 1, PIPELINE_CLIENTS, keys.PIPELINE),
+            "pipeline-put": self._load(sets, 1, keys.PIPELINE_STREAMS, keys.PIPELINE),
         }
         python = python_loads("redis", self._server)
         found |= {name: load for name, load in python.items() if self._reads or "-put-" in name}
@@ -57,7 +56,7 @@ class RedisSide:
             gets = ["GET", ANY_KEY]
             found["get-uniform"] = self._load(gets, 1, CLIENTS)
             found["batch-get"] = self._load(["MGET", *[ANY_KEY] * keys.BATCH], keys.BATCH, CLIENTS)
-            found["pipeline-get"] = self._load(gets, 1, PIPELINE_CLIENTS, keys.PIPELINE)
+            found["pipeline-get"] = self._load(gets, 1, keys.PIPELINE_STREAMS, keys.PIPELINE)
         return found
 
     def close(self) -> None:
