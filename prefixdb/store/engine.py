@@ -21,6 +21,9 @@ from prefixdb.store.commit import Batch
 MEMTABLES_MAX = 3
 """Memtables that may exist: a third one lets writers go on while two are being flushed."""
 
+KEPT_LOGS_PROPERTY = "rocksdb.min-log-number-to-keep"
+"""The number of the oldest log that the engine needs; the rows of those below are in table files."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:

@@ -29,7 +29,7 @@ from prefixdb.store.directory import (
     read_state,
     write_state,
 )
-from prefixdb.store.engine import E, Engine, EngineCheck, EngineOpener, EngineOptions
+from prefixdb.store.engine import KEPT_LOGS_PROPERTY, E, Engine, EngineCheck, EngineOpener, EngineOptions
 from prefixdb.store.faults import DISK_RETRY_MS, cannot_open
 from prefixdb.store.rehearsal import rehearse
 from prefixdb.store.slot import EngineSlot
@@ -99,7 +99,7 @@ class OpenDirectory(Generic[E]):
             self._first_commit(engine)
             if engine.last_sequence() < state.sequence:
                 raise _lost(engine.last_sequence(), state.sequence)
-            if self._old_logs():
+            if self._forgotten_logs(engine):
                 engine = self._open_without_old_logs(engine)
             self.save(engine, engine.last_sequence(), clock.now_ms())
         except BaseException:
@@ -232,11 +232,16 @@ class OpenDirectory(Generic[E]):
         except Exception as failure:
             raise cannot_open(self.engine_dir, failure) from failure
 
-    def _old_logs(self) -> list[str]:
-        """Return the logs on disk that have bytes and are not the engine's newest."""
+    def _forgotten_logs(self, engine: E) -> list[str]:
+        """Return the logs on disk that have bytes, are not the engine's newest, and are not being removed by it.
+
+        Ordinary old logs, whose rows are in table files, may still be there: the native engine removes files behind
+        its opening's back. They are those below what the engine says it keeps.
+        """
+        kept_from = engine.property_int(KEPT_LOGS_PROPERTY)
         logs = engine_files(self.engine_dir)[2]
         newest = max(map(file_number, logs), default=0)
-        return [name for name, size in logs.items() if size and file_number(name) != newest]
+        return [name for name, size in logs.items() if size and kept_from <= file_number(name) != newest]
 
     def _open_without_old_logs(self, engine: E) -> E:
         """Close and return the engine anew, so that it removes a log that it has read and forgot to remove.

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.store.directory import ENGINE_NAME, STATE_NAME, StoreState, engine_files, file_number
-from prefixdb.store.engine import E, Engine, EngineOpener, EngineOptions
+from prefixdb.store.engine import KEPT_LOGS_PROPERTY, E, Engine, EngineOpener, EngineOptions
 from prefixdb.store.faults import Doing, cannot_open, translated
 
 _REMEDY = "Nothing was changed; restore a backup, or recover from a copy."
@@ -89,7 +89,7 @@ def _open_shadow(opener: EngineOpener[E], shadow: Path, engine_dir: Path, option
 def _check_content(engine: Engine, engine_dir: Path, state: StoreState) -> None:
     sequence = engine.last_sequence()
     logs = {entry.name: entry.stat().st_size for entry in engine_dir.iterdir() if entry.name.endswith(".log")}
-    needed_from = engine.property_int("rocksdb.min-log-number-to-keep")
+    needed_from = engine.property_int(KEPT_LOGS_PROPERTY)
     for name, recorded in state.logs.items():
         if file_number(name) < needed_from:
             continue  # Its rows are in table files by now.
