@@ -84,7 +84,7 @@ def test_an_ordinary_crash_needs_no_second_opening(kind: str, tmp_path: Path) ->
 
 @pytest.mark.skipif("native" not in DURABLE, reason="the native store is not built")
 def test_a_log_that_is_being_removed_needs_no_second_opening(tmp_path: Path) -> None:
-    """The native engine removes the log that it has just recovered in a thread of its own, whenever that comes to it."""
+    """The native engine removes the log that it has recovered in a thread of its own, whenever that comes to it."""
     data_dir = tmp_path / "data"
     with StoreHost("native", data_dir) as host:
         host.run(fill)
