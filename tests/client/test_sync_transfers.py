@@ -229,7 +229,9 @@ def test_what_the_server_has_of_another_archive_is_not_gone_on_with(server: Tran
 
 @sync_test
 def test_a_server_that_stays_away_is_told_with_what_is_known(server: TransferServer, tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"".join(archive()))
+    # More than goes onto its way before the server is heard of: of a small one the client would have sent the end.
+    heavy = "v" * 10_000
+    (tmp_path / "a").write_bytes(b"".join(archive(mark=heavy, codec="none")))
     with client(server, resume_s=0.2) as db:
         server.cuts = [1, *[0] * 1000]
         with pytest.raises(UnavailableError, match="Nothing was applied") as caught:
@@ -238,7 +240,7 @@ def test_a_server_that_stays_away_is_told_with_what_is_known(server: TransferSer
         upload = caught.value.metadata["upload"]
         server.cuts = []
         done = db.import_archive(tmp_path / "a", upload=upload)
-        assert (server.applied[upload], server.received) == (rows_of(), FRAMES + 2)
+        assert (server.applied[upload], server.received) == (rows_of(mark=heavy), FRAMES + 2)
         assert done.upload == upload
         server.lost = 1000
         with pytest.raises(OutcomeUnknownError, match="may have the whole upload"):
