@@ -37,6 +37,19 @@ std::string FieldOf(const Headers& headers, std::string_view name) {
   return found;
 }
 
+TEST_CASE("a path that is not ASCII is reset: gRPC's server in Python would end over it, with everybody's calls") {
+  Known stage;
+  Client client(stage.Connect());
+  for (const char* path : {"/\xff\xfe", "/any/Where\x80", "/\xc3\xa9/Where"}) {
+    const Answer& answer = client.Await(client.Begin(CallHead(path)));
+    CHECK(answer.closed == NGHTTP2_PROTOCOL_ERROR);
+  }
+  client.Begin(CallHead("/any/Where"));
+  client.Pump();
+  const auto behind = stage.Behind(0);
+  stage.Do([&] { CHECK(FieldOf(behind->headers, ":path") == "/any/Where;"); });
+}
+
 TEST_CASE("a forwarded call goes through as it came, and so does its answer") {
   Known stage;
   Client client(stage.Connect());

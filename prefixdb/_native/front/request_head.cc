@@ -1,5 +1,6 @@
 #include "front/request_head.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "front/grpc_codec.h"
@@ -39,6 +40,7 @@ void RequestHead::Add(std::string_view name, std::string_view value, size_t byte
 void RequestHead::Note(std::string_view name, std::string_view value, Place place) {
   if (name == ":path") {
     path_ = place;
+    path_ascii_ = std::ranges::all_of(value, [](char each) { return static_cast<uint8_t>(each) < 0x80; });
   } else if (name == ":method") {
     post_ = value == "POST";
   } else if (name == "te") {

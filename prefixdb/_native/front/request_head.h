@@ -24,6 +24,7 @@ class RequestHead {
 
   size_t bytes() const noexcept { return bytes_; }  // As HTTP/2 counts, 32 for each entry.
   std::string_view path() const noexcept { return View(path_); }
+  bool is_path_ascii() const noexcept { return path_ascii_; }
 
   // Whether it is a gRPC call as nearly every client makes it: POST, te, content-type, a known encoding and timeout.
   // What is not is judged by gRPC's own server, behind us: it knows one encoding more, takes any content-type, and
@@ -51,6 +52,7 @@ class RequestHead {
   Place path_;
   Place authorization_;
   int authorizations_ = 0;
+  bool path_ascii_ = true;
   bool post_ = false;
   bool te_ = false;
   bool grpc_ = false;

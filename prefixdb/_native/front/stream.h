@@ -106,6 +106,7 @@ class Stream final : public Call, public ForwardSink {
   void OnNoMore();
   void Begin();
   void RefuseHead();
+  void ResetHead();
   Token token() const;
 
   // stream.cc: answers, and ends.

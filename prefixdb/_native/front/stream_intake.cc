@@ -36,9 +36,18 @@ void Stream::ReceiveHeader(std::string_view name, std::string_view value) {
 void Stream::ReceiveHead(bool end_stream) {
   started_ = std::chrono::steady_clock::now();
   remote_ended_ = end_stream;
+  if (!head_.is_path_ascii()) return ResetHead();
   if (head_.bytes() > connection_->gateway().limits.header_bytes) return RefuseHead();
   if (facts_ == nullptr || !head_.is_plain()) return StartForward(end_stream);
   Judge();
+}
+
+// A path is ASCII (RFC 3986). gRPC's server in Python ends, with everybody's calls, over one that is not UTF-8.
+void Stream::ResetHead() {
+  if (!connection_->guard().Allows(FloodGuard::Kind::kRefused, connection_->now())) return connection_->Calm();
+  head_.Clear();
+  responder_.Reset(NGHTTP2_PROTOCOL_ERROR);
+  Ended(0);
 }
 
 // As gRPC's own server says it.
