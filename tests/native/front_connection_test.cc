@@ -300,6 +300,26 @@ TEST_CASE("a deadline ends the call, whatever it waits for") {
   CHECK(stage.Ended(NativeMethod::kBatchGet, 4) == 2);
 }
 
+TEST_CASE("a deadline that lies beyond all clocks does not come") {
+  Known stage;
+  Client client(stage.Connect());
+  for (const std::string far : {"99999999H", "99999999M", "2562047H", "2562048H"}) {
+    Fields fields = kToken;
+    fields.emplace_back("grpc-timeout", far);
+    const int32_t id = client.Unary("/fake/Later", "x", fields);
+    client.Pump();
+    stage.Until([&] { return stage.Ended(NativeMethod::kBatchGet, 4) > 0 || !stage.last.expired(); });
+    stage.On([&] {
+      if (const auto call = stage.last.lock()) call->Reply("answer");
+      return 0;
+    });
+    CHECK(client.Await(id).status() == 0);
+    CHECK(client.Await(client.Unary("/fake/Echo", "x", fields)).status() == 0);
+    stage.Until([&] { return stage.last.expired(); });
+  }
+  stage.CheckEmpty();
+}
+
 TEST_CASE("a call that is reset, or whose client is gone, leaves nothing behind") {
   Known stage;
   auto client = std::make_unique<Client>(stage.Connect());

@@ -82,6 +82,29 @@ TEST_CASE("what a message under way lacks is known, and what is here is counted"
   CHECK(message == std::string(100, 'm'));
 }
 
+TEST_CASE("what has been taken costs nothing, though something is always left") {
+  const std::string framed = Framed(std::string(1000, 'm'));
+  // Whole messages that wait while others are taken, or the first bytes of one.
+  for (const size_t ahead : {5 * framed.size(), size_t{3}}) {
+    MessageReader reader(1 << 20, false);
+    std::string message;
+    Failure failure;
+    size_t most = 0;
+    const std::string more = framed + framed;
+    std::string left = framed + framed + framed + framed + framed;
+    reader.Add(std::string_view(left).substr(0, ahead));
+    for (int turn = 0; turn < 20'000; ++turn) {
+      reader.Add(std::string_view(more).substr(ahead % framed.size(), framed.size()));
+      REQUIRE(reader.Next(&message, &failure) == Found::kMessage);
+      REQUIRE(message.size() == 1000);
+      REQUIRE(reader.buffered() == ahead);
+      most = std::max(most, reader.capacity());
+    }
+    CHECK(message == std::string(1000, 'm'));
+    CHECK(most < 1 << 20);
+  }
+}
+
 TEST_CASE("a message may be as large as allowed and not larger, packed or not") {
   Failure failure;
   std::string message;

@@ -421,7 +421,7 @@ TEST_CASE("a stream that always has more leaves others their turn") {
   stage.CheckEmpty();
 }
 
-TEST_CASE("what still runs is cut with the reason that is given") {
+TEST_CASE("what still runs is cut with the reason that is given, and what Python answers is left to it") {
   Known stage;
   Client client(stage.Connect());
   const int32_t scan = client.Unary("/fake/Scan", "x", kToken);
@@ -433,7 +433,35 @@ TEST_CASE("what still runs is cut with the reason that is given") {
     stage.gateway->Cut(prefixdb::front::Fail(Reason::kDraining));
     return 0;
   });
-  for (const int32_t id : {scan, unary, forwarded}) CHECK(client.Await(id).status() == 14);
+  for (const int32_t id : {scan, unary}) {
+    CHECK(client.Await(id).status() == 14);
+    CHECK(client.of(id).Field("grpc-message") == "The server is shutting down.");
+  }
+  // It may be done all the same: only Python can say that it was not.
+  CHECK(!client.of(forwarded).ended);
+  stage.On([&] {
+    stage.upstream->calls[0]->sink->OnHeaders({{":status", "200"}, {"grpc-status", "0"}}, true);
+    return 0;
+  });
+  CHECK(client.Await(forwarded).status() == 0);
+  client.PumpUntil([&] { return client.gone(); });
+  stage.CheckEmpty();
+}
+
+TEST_CASE("a write that is cut while it is being committed may have been done, and its client hears that") {
+  Known stage;
+  stage.Act([](Call&) {});
+  Client client(stage.Connect());
+  const int32_t write = client.Unary("/fake/Act", "x", kToken);
+  const int32_t not_begun = client.Begin(CallHead("/fake/Act", kToken), "", false);
+  client.Pump();
+  stage.Until([&] { return !stage.last.expired() && stage.gateway->running() == 2; });
+  stage.On([&] {
+    stage.gateway->Cut(prefixdb::front::Fail(Reason::kDraining));
+    return 0;
+  });
+  CHECK(client.Await(write).Field("grpc-message") == "The write failed and may or may not have been applied.");
+  CHECK(client.Await(not_begun).Field("grpc-message") == "The server is shutting down.");
   stage.CheckEmpty();
 }
 

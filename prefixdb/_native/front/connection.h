@@ -48,7 +48,8 @@ class Gateway {
   // From now on native calls are refused with `failure` (forwarded ones go on to Python, who refuses them), streams
   // that wait for a client's message are cut with it, and every connection is told to go (GOAWAY).
   virtual void Drain(const Failure& failure) = 0;
-  // Cuts what still runs with `failure`; connections are closed when their forwarded calls have ended, too.
+  // Cuts what still runs natively with `failure`, a write that may have been done with OUTCOME_UNKNOWN; connections are
+  // closed when their forwarded calls, which Python ends, have ended, too.
   virtual void Cut(const Failure& failure) = 0;
   // Native calls that are open; forwarded ones are counted by Python.
   virtual size_t running() const noexcept = 0;

@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint8_t kResourceExhausted = 8;
 constexpr uint8_t kInternal = 13;
+// Bytes of messages that were taken, beyond which a reader looks whether to let go of them.
+constexpr size_t kTakenKept = 16 * 1024;
 
 // A status as gRPC's own server makes it: without details, so that clients see no difference.
 Failure Plain(uint8_t code, Reason reason, std::string message) {
@@ -56,8 +58,12 @@ void MessageReader::Add(std::string_view bytes) {
     bytes.remove_prefix(taken);
   }
   if (bytes.empty()) return;
+  // What was taken goes, also when something is always left; half of it is moved at most once for as many bytes.
   if (begin_ == raw_.size()) {
     raw_.clear();
+    begin_ = 0;
+  } else if (begin_ > kTakenKept && begin_ > raw_.size() / 2) {
+    raw_.erase(0, begin_);
     begin_ = 0;
   }
   raw_.append(bytes);

@@ -37,6 +37,7 @@ class MessageReader {
   // Bytes that the message under way still lacks, as far as its length is known (Next has seen it); for flow control.
   size_t missing() const noexcept { return in_body_ ? body_bytes_ - body_.size() : 0; }
   size_t buffered() const noexcept { return raw_.size() - begin_ + body_.size(); }
+  size_t capacity() const noexcept { return raw_.capacity() + body_.capacity(); }  // What that takes.
 
  private:
   Found Whole(std::string* message, Failure* failure);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -35,6 +36,8 @@ class Outbox {
   size_t bytes() const noexcept { return bytes_; }
   // Of the message that is going; 0 as long as none of it has gone.
   size_t gone_of_current() const noexcept { return offset_; }
+  // Places for pieces that are held, also those of pieces that have gone.
+  size_t pieces() const noexcept { return 1 + later_.capacity(); }
 
   // Moves `count` bytes to the end of `out`. Returns how many pieces were finished by that. Throws std::logic_error
   // when there are not so many: somebody was promised bytes that are gone.
@@ -71,6 +74,7 @@ class Outbox {
 
  private:
   static constexpr size_t kJoinedMax = 64 * 1024;
+  static constexpr size_t kGoneMax = 64;
   struct Piece {
     std::string body;
     size_t head_bytes = 0;
@@ -81,9 +85,14 @@ class Outbox {
     bytes_ += piece.head_bytes + piece.body.size();
     if (first) {
       current_ = std::move(piece);
-    } else {
-      later_.push_back(std::move(piece));
+      return;
     }
+    // The places of those that have gone, also when something always waits; half are moved at most once for as many.
+    if (next_ > kGoneMax && next_ > later_.size() / 2) {
+      later_.erase(later_.begin(), later_.begin() + static_cast<std::ptrdiff_t>(next_));
+      next_ = 0;
+    }
+    later_.push_back(std::move(piece));
   }
   void Advance(size_t count) {
     offset_ += count;

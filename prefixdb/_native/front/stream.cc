@@ -194,7 +194,12 @@ void Stream::Drain(const Failure& failure) {
 }
 
 void Stream::Cut(const Failure& failure) {
-  if (is_live()) CutWith(failure);
+  if (!ours_ || !is_live()) return;
+  // "Not now" would mean that nothing was done, and the committer may be at it.
+  IsCommitting() ? CutWith(front::Fail(Reason::kOutcomeUnknown)) : CutWith(failure);
 }
+
+// A unary write that has begun is with the committer: any other was answered or handed over at once.
+bool Stream::IsCommitting() const noexcept { return open() && facts_->needs != Needs::kRead && !streams(); }
 
 }  // namespace prefixdb::front
