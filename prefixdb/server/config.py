@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -187,6 +187,9 @@ def load_config(
         raise error(Reason.BAD_FIELD, "tls.client_ca needs tls.cert and tls.key.")
     if config.tls.subject == "token" and not config.tls.client_ca:
         raise _bad("tls.subject", sources["tls.subject"], "it looks at client certificates: set tls.client_ca too.")
+    if config.server.front == "native" and config.store.kind == "rocksdict":
+        message = "native serves the native store, and store.kind is rocksdict. Say --store native, or --front auto."
+        raise _bad("server.front", sources["server.front"], message)
     return config
 
 
@@ -272,9 +275,17 @@ def _build(name: str, struct: type[msgspec.Struct], values: dict[str, Any], sour
         try:
             msgspec.convert({key: value}, struct)
         except msgspec.ValidationError as failure:
-            raise _bad(setting, sources[setting], _bound(_ATTRIBUTES[setting], failure)) from failure
+            words = _choices(struct, _ATTRIBUTES[setting])
+            what = f"{value!r} is none of {', '.join(words)}." if words else _bound(_ATTRIBUTES[setting], failure)
+            raise _bad(setting, sources[setting], what) from failure
         section[key] = value
     return msgspec.convert(section, struct)
+
+
+def _choices(struct: type[msgspec.Struct], attribute: str) -> tuple[str, ...]:
+    """Return the words a setting may be; nothing where it is no choice."""
+    kind = get_type_hints(struct)[attribute]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _bound(attribute: str, failure: msgspec.ValidationError) -> str:

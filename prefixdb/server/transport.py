@@ -6,6 +6,7 @@ import ipaddress
 import os
 import resource
 import socket
+from urllib.parse import quote
 
 import grpc
 
@@ -171,10 +172,16 @@ def bind(server: grpc.aio.Server, config: ServerConfig, certificates: Certificat
     path = socket_path(config.server.listen, LISTEN)
     if path is not None:
         with place_for(path, LISTEN):
-            _open_port(server, f"{PREFIX}{path}", credentials)
+            if not _open_port(
+                server, PREFIX + quote(os.fsencode(path)), credentials
+            ):  # A URI, where %41 would be an A.
+                raise _cannot_bind(f"{PREFIX}{path}", None)
         return f"{PREFIX}{path}"
     host, port = split_address(config.server.listen, LISTEN)
-    return join_address(host, _open_port(server, join_address(host, port), credentials))
+    bound = _open_port(server, join_address(host, port), credentials)
+    if not bound:
+        raise _cannot_bind(join_address(host, port), _why_not(host, port))
+    return join_address(host, bound)
 
 
 def bind_socket(config: ServerConfig) -> tuple[socket.socket, str]:
@@ -191,14 +198,26 @@ def bind_socket(config: ServerConfig) -> tuple[socket.socket, str]:
         with place_for(path, LISTEN):
             return _listening(socket.AF_UNIX, os.fspath(path)), f"{PREFIX}{path}"
     host, port = split_address(config.server.listen, LISTEN)
-    address = join_address(host, port)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
-        listening = _listening(family, where)
-    except OSError:
-        raise _cannot_bind(address) from None
+        listening = _listening_at(host, port)
+    except OSError as failure:
+        raise _cannot_bind(join_address(host, port), failure) from failure
     return listening, join_address(host, listening.getsockname()[1])
+
+
+def _listening_at(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return _listening(family, where)
+
+
+def _why_not(host: str, port: int) -> OSError | None:
+    """Return what keeps an address from being bound; gRPC does not say."""
+    try:
+        _listening_at(host, port).close()
+    except OSError as failure:
+        return failure
+    return None
 
 
 def _listening(family: int, where: object) -> socket.socket:
@@ -218,20 +237,18 @@ def _listening(family: int, where: object) -> socket.socket:
 
 
 def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    """Return the port, 1 for a socket; 0 when the address cannot be bound."""
     try:
         if credentials is None:
-            bound = server.add_insecure_port(address)
-        else:
-            bound = server.add_secure_port(address, credentials)
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError:
-        bound = 0
-    if not bound:
-        raise _cannot_bind(address)
-    return bound
+        return 0
 
 
-def _cannot_bind(address: str) -> PrefixdbError:
-    message = f"{LISTEN}: {address} cannot be bound. Another process may use it: choose another one, or port 0 for any."
+def _cannot_bind(address: str, failure: OSError | None) -> PrefixdbError:
+    why = "another process may use it" if failure is None or failure.strerror is None else failure.strerror
+    message = f"{LISTEN}: {address} cannot be bound: {why}. Choose another address with --listen, or port 0 for any."
     return error(Reason.BAD_FIELD, message, metadata={"field": LISTEN})
 
 

@@ -23,6 +23,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prefixdb.clock import Moment
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import data_key
+from prefixdb.server.config import load_config
+from prefixdb.server.fronts import choose_front
 from prefixdb.store import reserve
 from prefixdb.store.base import Commit, Put
 from prefixdb.v1 import key_value_pb2 as pb
@@ -103,12 +105,17 @@ def test_the_front_is_the_one_that_was_asked_for_and_says_so(tmp_path: Path, sto
 def test_a_native_front_that_cannot_be_is_refused_and_nothing_else_is_taken(tmp_path: Path) -> None:
     async def main() -> None:
         settings = {"store.kind": "rocksdict", "server.front": "native"}
-        with pytest.raises(PrefixdbError, match=r"server\.front: .*rocksdict is in use.*--store native") as caught:
+        with pytest.raises(PrefixdbError, match=r"server\.front .*store\.kind is rocksdict.*--store native") as caught:
             async with running(tmp_path / "data", settings=settings):
                 pass
         assert caught.value.reason is Reason.BAD_FIELD
 
     asyncio.run(main())
+    assert not list(tmp_path.glob("data/*"))
+    forced = load_config(None, {}, {"server.front": "native"})  # Over rocksdict where native was not built.
+    with pytest.raises(PrefixdbError, match=r"server\.front: .*rocksdict is in use.*--store native"):
+        choose_front(forced, "rocksdict")
+    assert choose_front(load_config(None, {}, {}), "rocksdict") == "python"
 
 
 def test_a_clock_that_the_front_cannot_follow_keeps_the_server_from_starting(tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ def test_a_free_port_is_picked_and_a_second_server_does_not_get_it(tmp_path: Pat
             assert host == listen.rpartition(":")[0] and int(port) > 0
             assert not (await get(server.guardian, b"k")).found
             again = running(tmp_path / "other", settings={"server.listen": server.app.address})
-            with pytest.raises(PrefixdbError, match=r"server\.listen: .* cannot be bound\. Another process may use it"):
+            with pytest.raises(PrefixdbError, match=r"server\.listen: .* cannot be bound: Address already in use\."):
                 async with again:
                     pass
 
