@@ -216,7 +216,7 @@ def _server(db: Database, *, known: bool) -> Iterator[Finding]:
             "." if near else "; set them, or tokens will be refused."
         )
         yield Finding("clock", 0 if near else None, words)
-    words = f"{now.store}, durability {now.durability}, " + (
+    words = f"{now.store}, answered by the {now.front or 'python'} front, durability {now.durability}, " + (
         "writable." if now.writable else "NOT writable at present."
     )
     yield Finding("store", 0 if now.writable else 78, words)

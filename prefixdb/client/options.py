@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from prefixdb.client.encoding import check_database, encode_password
 from prefixdb.client.profiles import Profile, load_profile
@@ -231,6 +232,12 @@ def normal_endpoint(endpoint: str) -> str:
         message = f"{endpoint!r} is no endpoint; write host:port with a port from 1 to 65535."
         raise error(Reason.BAD_FIELD, message)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def target_of(endpoint: str) -> str:
+    """Return the endpoint as gRPC takes it: a socket's path is a URI there, where %41 would be an A."""
+    kind, separator, path = endpoint.partition(":")
+    return f"{kind}:{quote(path)}" if separator and kind == "unix" else endpoint
 
 
 def split_host(endpoint: str) -> tuple[str, str]:

@@ -118,7 +118,7 @@ def test_a_second_server_on_the_same_directory_is_told_why_not(bare: Cli, tmp_pa
         (["--listen", "unix:relative"], "absolute path"),
         (["--store", "other"], "'other'"),
         (["--front", "other"], "'other'"),
-        (["--front", "native", "--store", "rocksdict"], "server.front: native serves the native store"),
+        (["--front", "native", "--store", "rocksdict"], "native serves the native store, and store.kind is rocksdict"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, flags: list[str], words: str) -> None:
@@ -130,9 +130,11 @@ def test_what_cannot_be_served_is_refused_in_words(bare: Cli, tmp_path: Path, fl
     assert "Traceback" not in ended.err
 
 
-def test_a_unix_socket_serves_every_command_and_goes_with_the_server(bare: Cli, tmp_path: Path) -> None:
-    data, path, ready_file = tmp_path / "data", tmp_path / "socket", tmp_path / "ready"
+@pytest.mark.parametrize("front", ["native", "python"] if "native" in DURABLE else ["python"])
+def test_a_unix_socket_serves_every_command_and_goes_with_the_server(bare: Cli, tmp_path: Path, front: str) -> None:
+    data, path, ready_file = tmp_path / "data", tmp_path / "a%41#socket?", tmp_path / "ready"
     flags = ["--data-dir", str(data), "--listen", f"unix:{path}", "--http", "", "--ready-file", str(ready_file)]
+    flags += ["--front", front]
     with serving(bare, *flags, errors=tmp_path / "errors") as ready:
         assert ready[1] == f"unix:{path}" == ready_file.read_text().strip()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -141,6 +143,7 @@ def test_a_unix_socket_serves_every_command_and_goes_with_the_server(bare: Cli, 
         assert bare("get", "k", *at).out == b"v"
         looked = bare("doctor", *at)
         assert looked.status == 0 and f"{path} is a socket" in looked.text
+        assert f"answered by the {front} front" in looked.text
     assert not path.exists()
     process = subprocess.Popen(bare.command("serve", *flags), stdout=subprocess.PIPE, env=bare.environment, text=True)
     assert process.stdout is not None and READY.fullmatch(process.stdout.readline())
@@ -222,6 +225,11 @@ def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -
     assert bare("config", "check", str(file), "--insecure").status == 0
     file.write_text('[store]\nvalue_max = "20MiB"\n')
     assert f"store.value_max (file {file}): it is at most " in bare("config", "check", str(file)).err
+    file.write_text('[server]\nfront = "turbo"\n')
+    assert (
+        f"server.front (file {file}): 'turbo' is none of auto, native, python."
+        in bare("config", "check", str(file)).err
+    )
     file.write_text('[server]\ndrain = "11m"\n')
     assert "it is at most 10m." in bare("config", "check", str(file)).err
     issue("one").write(tmp_path, "one")

@@ -24,7 +24,7 @@ from prefixdb.client.channel import channel_credentials, channel_options
 from prefixdb.client.credentials import TokenSource, inspect_token
 from prefixdb.client.encoding import encode_key, encode_value, key_range, namespace_ref, row_test, ttl_to_ms
 from prefixdb.client.methods import RETRIED_BY_GRPC, Method, health_status, service_config
-from prefixdb.client.options import ClientOptions, TlsOptions, is_local, normal_endpoint, resolve_options
+from prefixdb.client.options import ClientOptions, TlsOptions, is_local, normal_endpoint, resolve_options, target_of
 from prefixdb.errors import InvalidArgumentError, Reason, UnauthenticatedError
 from prefixdb.limits import NAMESPACE_ID_MAX, TTL_MS_MAX
 
@@ -43,6 +43,12 @@ from prefixdb.limits import NAMESPACE_ID_MAX, TTL_MS_MAX
 def test_endpoints_get_their_port(given_text: str, normal: str) -> None:
     assert normal_endpoint(given_text) == normal
     assert normal_endpoint(normal) == normal
+
+
+def test_a_sockets_path_is_any_path() -> None:
+    assert target_of("unix:/run/a b%41#c?") == "unix:/run/a%20b%2541%23c%3F"
+    for as_it_is in ("unix:///run/x-y_z.1~", "unix-abstract:x%41", "[fe80::1%eth0]:1", "host:1"):
+        assert target_of(as_it_is) == as_it_is
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import grpc.aio
 
 from prefixdb.client.channel import channel_credentials, channel_options
 from prefixdb.client.methods import Method, RequestT, ResponseT
-from prefixdb.client.options import ClientOptions
+from prefixdb.client.options import ClientOptions, target_of
 
 T = TypeVar("T")
 Channel: TypeAlias = grpc.aio.Channel
@@ -32,10 +32,10 @@ _aio: Any = grpc.aio  # EOF and InternalError are missing in its stubs.
 
 def open_channel(options: ClientOptions) -> Channel:
     """Return a new channel; nothing is sent before the first call."""
-    arguments = channel_options(options)
+    target, arguments = target_of(options.endpoint), channel_options(options)
     if options.tls is None:
-        return grpc.aio.insecure_channel(options.endpoint, options=arguments)
-    return grpc.aio.secure_channel(options.endpoint, channel_credentials(options.tls), options=arguments)
+        return grpc.aio.insecure_channel(target, options=arguments)
+    return grpc.aio.secure_channel(target, channel_credentials(options.tls), options=arguments)
 
 
 def unary(channel: Channel, method: Method[RequestT, ResponseT]) -> Any:

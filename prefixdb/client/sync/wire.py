@@ -15,7 +15,7 @@ import grpc
 
 from prefixdb.client.channel import channel_credentials, channel_options
 from prefixdb.client.methods import Method, RequestT, ResponseT
-from prefixdb.client.options import ClientOptions
+from prefixdb.client.options import ClientOptions, target_of
 from prefixdb.client.watchdog import READS
 
 T = TypeVar("T")
@@ -30,10 +30,10 @@ Lock = threading.Lock
 
 def open_channel(options: ClientOptions) -> Channel:
     """Return a new channel; nothing is sent before the first call."""
-    arguments = channel_options(options)
+    target, arguments = target_of(options.endpoint), channel_options(options)
     if options.tls is None:
-        return grpc.insecure_channel(options.endpoint, options=arguments)
-    return grpc.secure_channel(options.endpoint, channel_credentials(options.tls), options=arguments)
+        return grpc.insecure_channel(target, options=arguments)
+    return grpc.secure_channel(target, channel_credentials(options.tls), options=arguments)
 
 
 def unary(channel: Channel, method: Method[RequestT, ResponseT]) -> Any:
