@@ -95,16 +95,16 @@ class Gatherer:
         """Hand a call in and wait for its answer."""
         promise = wire.Promise()
         due_s = time.monotonic() + deadline_s
-        with self._lock:
-            if self._closed:
-                raise closed()
-            self._gathering.hand_in(Operation(promise, method, request, size, deadline_s, due_s))
-            if self._driver is None:
-                self._driver = threading.Thread(target=self._drive, name="prefixdb-gatherer", daemon=True)
-                self._driver.start()
-            elif self._resting:
-                self._changed.notify()
         try:
+            with self._lock:
+                if self._closed:
+                    raise closed()
+                self._gathering.hand_in(Operation(promise, method, request, size, deadline_s, due_s))
+                if self._driver is None:
+                    self._driver = threading.Thread(target=self._drive, name="prefixdb-gatherer", daemon=True)
+                    self._driver.start()
+                elif self._resting:
+                    self._changed.notify()
             while not promise.wait(due_s - time.monotonic()):
                 self._expire()
         except BaseException:
