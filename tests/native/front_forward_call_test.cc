@@ -66,6 +66,9 @@ TEST_CASE("a forwarded call goes through as it came, and so does its answer") {
   stage.Do([&] {
     CHECK(behind->body == "some bytes");
     CHECK(behind->headers[0].first[0] == ':');
+    // Before whatever a client says, for gRPC reads no further than an entry that it takes for malformed.
+    const auto own = std::ranges::find_if(behind->headers, [](const auto& each) { return each.first[0] != ':'; });
+    CHECK(own->first == "prefixdb-peer");
     CHECK(FieldOf(behind->headers, ":path") == "/any/Where;");
     CHECK(FieldOf(behind->headers, "authorization") == "Bearer whatever;");
     CHECK(FieldOf(behind->headers, "x-twice") == "1;2;");

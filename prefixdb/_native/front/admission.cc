@@ -22,8 +22,10 @@ std::variant<Token, Failure> TokenOf(const RequestHead& head, bool anonymous) {
   return Token(token);
 }
 
-Admission::Admission(Services* services, std::string certificate)
-    : services_(services), certificate_(services->settings.tokens_tied_to_certificates ? std::move(certificate) : "") {}
+Admission::Admission(Services* services, std::string certificate, std::function<void(int32_t)> next)
+    : services_(services),
+      certificate_(services->settings.tokens_tied_to_certificates ? std::move(certificate) : ""),
+      next_(std::move(next)) {}
 
 const SessionPtr& Admission::Find(const Token& token) {
   const uint64_t now_ms = services_->clock.now_ms();
@@ -36,11 +38,33 @@ const SessionPtr& Admission::Find(const Token& token) {
   return last_session_;
 }
 
-void Admission::Ask(Loop* loop, const Token& token, std::function<void(Admitted)> then) {
+bool Admission::Ask(Loop* loop, int32_t call, const Token& token, std::function<void(Admitted)> then) {
+  if (asking_ >= kQuestionsMax) {
+    waiting_.push_back(call);
+    return false;
+  }
   AdmitQuestion question;
   if (token) question.token.emplace(*token);
   question.peer_certificate = certificate_;
-  services_->upcalls.Admit(loop, std::move(question), std::move(then));
+  ++asking_;
+  services_->upcalls.Admit(loop, std::move(question),
+                           [weak = weak_from_this(), then = std::move(then)](Admitted answer) {
+                             then(std::move(answer));
+                             const auto self = weak.lock();
+                             if (self == nullptr) return;
+                             --self->asking_;
+                             self->GoOn();
+                           });
+  return true;
+}
+
+// Whose turn it is may not need to ask any more.
+void Admission::GoOn() {
+  while (asking_ < kQuestionsMax && !waiting_.empty()) {
+    const int32_t call = waiting_.front();
+    waiting_.pop_front();
+    next_(call);
+  }
 }
 
 void Admission::Remember(const Token& token, SessionPtr session) {

@@ -58,10 +58,17 @@ bool HttpConnection::Shake() {
     return false;
   }
   shaken_ = true;
-  admission_ = std::make_unique<Admission>(&gateway_->services, socket_->peer_certificate());
+  admission_ = std::make_shared<Admission>(&gateway_->services, socket_->peer_certificate(),
+                                           [this](int32_t id) { AskNext(id); });
   session_ = MakeSession(this, gateway_->limits);
   if (session_ == nullptr) Break();
   return session_ != nullptr;
+}
+
+// A call's token waited for its turn to be asked about.
+void HttpConnection::AskNext(int32_t id) {
+  if (closed_) return;
+  if (Stream* const stream = StreamOf(id)) Guarded([&] { stream->AskInTurn(); });
 }
 
 void HttpConnection::OnReady(uint32_t events) {

@@ -84,6 +84,7 @@ class HttpConnection final : public Loop::Watcher {
 
  private:
   bool Shake();
+  void AskNext(int32_t id);
   void Read();
   void Rewatch();
   void SayGoodbye(Loop::Time now);
@@ -102,7 +103,7 @@ class HttpConnection final : public Loop::Watcher {
   GatewayParts* const gateway_;
   std::unique_ptr<Socket> socket_;
   nghttp2_session* session_ = nullptr;
-  std::unique_ptr<Admission> admission_;
+  std::shared_ptr<Admission> admission_;
   FloodGuard guard_;
   Account account_;
   std::vector<std::shared_ptr<Stream>> streams_;

@@ -4,13 +4,15 @@
 #include <thread>
 #include <utility>
 
+#include "front/admission.h"
 #include "front/facts.h"
 
 namespace prefixdb::front {
 namespace {
 
-// Tokens that wait for Python at once. Looking at one takes it some 100 us: beyond that nobody would wait so long.
-constexpr size_t kAdmissionsWaitingMax = 2048;
+// Tokens that wait for Python at once: as many as all connections may ask about (4,096 of them, admission.h), so that a
+// flood of made-up tokens makes others wait for their turn and refuses nobody. Some 36 MiB when all are of the longest.
+constexpr size_t kAdmissionsWaitingMax = Admission::kQuestionsMax * 4096;
 
 // Threads for what may wait for the disk: a few even on a small machine, for they sleep more than they compute.
 int WorkerThreads() {

@@ -55,6 +55,7 @@ class Stream final : public Call, public ForwardSink {
 
   // --- from the connection
   void OnClosed();   // HTTP/2's stream is closed, or the connection gone: everything of the call is let go.
+  void AskInTurn();  // About the token.
   void OnPassEnd();  // The first pass has ended and the call has not: its deadline gets a timer.
   void Look(Loop::Time now);
   void Recheck();
@@ -99,6 +100,7 @@ class Stream final : public Call, public ForwardSink {
   void Judge();
   void Admit();
   void AskPython();
+  void TakeAnswer(Admitted answer);
   void OnAdmitted(Admitted answer);
   void OnReadmitted(Admitted answer);
   void Pump();
@@ -118,7 +120,6 @@ class Stream final : public Call, public ForwardSink {
   void BuryWork();
   void ReleaseUnread();
   bool CarriesRows() const noexcept;
-  bool IsCommitting() const noexcept;
   void LookAtClient(Loop::Time now);
 
   // stream_forward.cc
@@ -139,6 +140,7 @@ class Stream final : public Call, public ForwardSink {
   bool punted_ = false;       // Whatever the client sends after that is dropped.
   bool judging_ = false;      // The method looks at what the session may do now.
   bool readmitting_ = false;
+  bool asks_later_ = false;   // It waits for its turn to ask about the token.
   bool begin_after_ = false;  // ... and the method is begun then.
   const NativeFacts* facts_ = nullptr;
 

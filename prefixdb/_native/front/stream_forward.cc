@@ -40,9 +40,11 @@ void Stream::Punt() {
 
 Headers Stream::ForwardedHeaders(std::optional<std::chrono::milliseconds> left) const {
   Headers headers = head_.ToHeaders(left);
-  headers.emplace_back(kPeerHeader, connection_->peer());
+  // Before the client's own: gRPC reads no further than an entry that it takes for malformed.
+  auto first = std::ranges::find_if(headers, [](const auto& entry) { return !entry.first.starts_with(':'); });
+  first = headers.emplace(first, kPeerHeader, connection_->peer());
   const std::string& certificate = connection_->certificate_text();
-  if (!certificate.empty()) headers.emplace_back(kPeerCertificateHeader, certificate);
+  if (!certificate.empty()) headers.emplace(first, kPeerCertificateHeader, certificate);
   return headers;
 }
 

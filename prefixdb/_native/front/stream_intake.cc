@@ -1,7 +1,5 @@
 // A call until its method has what it needs: headers, admission, messages.
 
-#include <algorithm>
-#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -13,8 +11,6 @@ namespace prefixdb::front {
 namespace {
 
 constexpr uint8_t kResourceExhausted = 8;
-// gRPC can say ten thousand years, and some clients say hundreds for "never": beyond what the clock can count.
-constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(100 * 365 * 24);
 
 bool May(const Session& session, Needs needs) noexcept {
   switch (needs) {
@@ -70,7 +66,7 @@ void Stream::Judge() {
   ++gateway.running_count;
   if (head_.timeout()) {
     if (head_.timeout()->count() == 0) return ExceedDeadline();
-    deadline_ = connection_->now() + std::min(*head_.timeout(), kLongestTimeout);
+    deadline_ = connection_->now() + *head_.timeout();
   }
   if (services_.halted.load(std::memory_order_relaxed)) return EndWith(StatusOf(Halted()));
   if (gateway.refusal) return EndWith(StatusOf(*gateway.refusal));
@@ -94,7 +90,7 @@ void Stream::Admit() {
 }
 
 void Stream::AskPython() {
-  connection_->admission().Ask(&loop_, token(), [weak = weak_from_this()](Admitted answer) {
+  auto then = [weak = weak_from_this()](Admitted answer) {
     const auto call = weak.lock();
     if (call == nullptr) return;
     auto& stream = static_cast<Stream&>(*call);
@@ -102,9 +98,21 @@ void Stream::AskPython() {
     HttpConnection* const connection = stream.connection_;
     connection->Guarded([&] {
       if (answer.session) connection->admission().Remember(stream.token(), answer.session);
-      stream.readmitting_ ? stream.OnReadmitted(std::move(answer)) : stream.OnAdmitted(std::move(answer));
+      stream.TakeAnswer(std::move(answer));
     });
-  });
+  };
+  asks_later_ = !connection_->admission().Ask(&loop_, id_, token(), std::move(then));
+}
+
+// Others have asked meanwhile, perhaps about the same token.
+void Stream::AskInTurn() {
+  if (!std::exchange(asks_later_, false) || (state_ != State::kAdmitting && !readmitting_)) return;
+  const SessionPtr session = connection_->admission().Find(token());
+  session != nullptr ? TakeAnswer({session, std::nullopt}) : AskPython();
+}
+
+void Stream::TakeAnswer(Admitted answer) {
+  readmitting_ ? OnReadmitted(std::move(answer)) : OnAdmitted(std::move(answer));
 }
 
 void Stream::OnAdmitted(Admitted answer) {
