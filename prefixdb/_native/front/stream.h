@@ -120,6 +120,7 @@ class Stream final : public Call, public ForwardSink {
   void BuryWork();
   void ReleaseUnread();
   bool CarriesRows() const noexcept;
+  bool IsCommitting() const noexcept;
   void LookAtClient(Loop::Time now);
 
   // stream_forward.cc

@@ -1,5 +1,7 @@
 // A call until its method has what it needs: headers, admission, messages.
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -11,6 +13,8 @@ namespace prefixdb::front {
 namespace {
 
 constexpr uint8_t kResourceExhausted = 8;
+// gRPC can say ten thousand years, and some clients say hundreds for "never": beyond what the clock can count.
+constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(100 * 365 * 24);
 
 bool May(const Session& session, Needs needs) noexcept {
   switch (needs) {
@@ -66,7 +70,7 @@ void Stream::Judge() {
   ++gateway.running_count;
   if (head_.timeout()) {
     if (head_.timeout()->count() == 0) return ExceedDeadline();
-    deadline_ = connection_->now() + *head_.timeout();
+    deadline_ = connection_->now() + std::min(*head_.timeout(), kLongestTimeout);
   }
   if (services_.halted.load(std::memory_order_relaxed)) return EndWith(StatusOf(Halted()));
   if (gateway.refusal) return EndWith(StatusOf(*gateway.refusal));
