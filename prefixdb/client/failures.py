@@ -24,6 +24,7 @@ _TELLING = {
     "Hostname Verification": "its certificate is for another host name",
     "andshake failed": "the TLS handshake failed",
     "Handshake read failed": "the TLS handshake was broken off",
+    "TSI_DATA_CORRUPTED": "it ends the TLS connection; it may expect a client's certificate",
     "Socket closed": "it closes the connection; it may expect TLS, or a client's certificate",
     "Connection refused": "nothing listens there",
     "DNS resolution failed": "the host name cannot be resolved",
