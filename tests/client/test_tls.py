@@ -92,7 +92,7 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_wanted(secured: 
     tls = TlsOptions(ca=secured.directory / "ca.pem")
     with connect(secured.endpoint, token_file=secured.guardian_token_file, tls=tls, deadline_s=3) as db:
         if "client_ca" in (secured.directory / "config.toml").read_text():
-            with pytest.raises(UnavailableError, match="may expect .*a client's certificate"):
+            with pytest.raises(UnavailableError, match=r"may expect .*a client's certificate"):
                 db.get("k")
         else:
             db.get("k")
