@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fmt lint type gen docs bench bench-stores bench-transfer bench-admission crash model sanitize clean
+.PHONY: help env demo test fmt lint type gen docs bench bench-stores bench-transfer bench-admission crash model sanitize fuzz clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -72,6 +72,9 @@ sanitize: env ## run the C++ tests under AddressSanitizer, UndefinedBehaviorSani
 	@$(MAKE) --no-print-directory -C tests/native check BUILD=asan
 	@$(MAKE) --no-print-directory -C tests/native -j2 BUILD=tsan
 	@$(MAKE) --no-print-directory -C tests/native check BUILD=tsan
+
+fuzz: ## feed the front's readers with clang's libFuzzer (ARGS="SECONDS=3600 TARGET=fuzz_connection")
+	@$(MAKE) --no-print-directory -C tests/native -j2 BUILD=fuzz fuzz $(ARGS)
 
 clean: ## remove what was built, the environment included
 	@rm -rf .venv build dist tests/native/build tests/interop/node_modules prefixdb/_native/module.*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -98,13 +98,17 @@ struct Stage {
     return done.get();
   }
 
-  explicit Stage(Limits wanted = {}, Settings settings = {})
+  // `behind_path`: of a real server behind it; then there is no `upstream`.
+  explicit Stage(Limits wanted = {}, Settings settings = {}, FindMethod find = FindFake,
+                 const std::string& behind_path = {})
       : services(std::move(settings), 0, [this] { loop.Settle(); }), thread([this] { loop.Run(); }) {
     here = this;
-    auto behind = std::make_unique<FakeUpstream>();
-    upstream = behind.get();
+    auto fake = behind_path.empty() ? std::make_unique<FakeUpstream>() : nullptr;
+    upstream = fake.get();
     On([&] {
-      gateway = std::make_unique<GatewayParts>(&loop, &services, wanted, FindFake, std::move(behind));
+      std::unique_ptr<Upstream> behind = std::move(fake);
+      if (behind == nullptr) behind = Upstream::Make(&loop, behind_path);
+      gateway = std::make_unique<GatewayParts>(&loop, &services, wanted, find, std::move(behind));
       return 0;
     });
   }

@@ -1,12 +1,21 @@
 // Fuzzes a client's HTTP/2 connection and the calls on it: whatever a client sends, however little it reads, whatever
-// methods, Python and the server behind say meanwhile, in any order. Nothing is left when the connection is gone.
+// methods, the store, Python and the server behind say meanwhile, in any order, at any time. Nothing is left when the
+// connection is gone, and no other tenant's row was sent or changed.
 //
-//   the input is a list of acts: u8 which, then what the act needs (fuzz.h)
+//   the input is how the stage is set, u8, and a list of acts: u8 which, then what the act needs (fuzz.h)
 #include <array>
 #include <string>
 
 #include "front_stage.h"
 #include "fuzz.h"
+#include "fuzz_behind.h"
+#include "fuzz_client.h"
+#include "fuzz_ground.h"
+
+// The steady clock of this program; see fuzz_ground.h.
+std::chrono::steady_clock::time_point std::chrono::_V2::steady_clock::now() noexcept {
+  return time_point(duration(prefixdb::test::steady_ns.load(std::memory_order_relaxed)));
+}
 
 using prefixdb::test::Decisions;
 using prefixdb::test::Insist;
@@ -16,57 +25,102 @@ namespace {
 
 namespace test = prefixdb::test;
 
-constexpr std::array<std::string_view, 9> kPaths = {
-    "/fake/Echo", "/fake/Later", "/fake/Put", "/fake/Punt", "/fake/Act", "/fake/Scan", "/fake/Pipe", "/other/One", "/"};
-constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 constexpr std::array<size_t, 4> kSizes = {1, 300, 70'000, 400'000};
 
-std::string_view Text(std::span<const uint8_t> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+// What the first byte says.
+constexpr uint8_t kNoGreeting = 7;  // These bits, all 0.
+constexpr uint8_t kBehindIsReal = 8;
+constexpr uint8_t kSmall = 16;
+constexpr uint8_t kAnonymous = 32;
+constexpr uint8_t kRoomy = 64;  // What the server sends is not held up by the kernel.
+
+Limits LimitsOf(uint8_t how) {
+  Limits limits;
+  if ((how & kSmall) == 0) return limits;
+  limits.streams = 4;
+  limits.incoming = 200'000;
+  limits.incoming_per_connection = 150'000;
+  limits.frames_waiting = 20;
+  limits.resets = limits.priorities = limits.empty_data = limits.refused = {5, 1};
+  return limits;
 }
 
-// Clocks that never strike by themselves: an input means the same every time.
-Limits Timeless() {
-  Limits limits;
-  limits.sweep = std::chrono::hours(1);
-  return limits;
+Settings SettingsOf(uint8_t how) {
+  Settings settings;
+  settings.anonymous = (how & kAnonymous) != 0;
+  if ((how & kSmall) == 0) return settings;
+  settings.value_bytes_max = 4096;
+  settings.bounds.streams_per_namespace = 2;
+  settings.bounds.unread_bytes_per_namespace = 300'000;
+  settings.bounds.count_step_rows = 16;
+  return settings;
+}
+
+const NativeFacts* FindAny(std::string_view path) noexcept {
+  const NativeFacts* const fake = test::FindFake(path);
+  return fake != nullptr ? fake : FindNative(path);
+}
+
+test::Ground& TheGround() {
+  static test::Ground ground;
+  return ground;
+}
+
+test::Behind& TheBehind() {
+  static test::Behind behind;
+  return behind;
 }
 
 class Play {
  public:
-  explicit Play(Decisions* input) : input_(*input), stage_(Timeless()) {
+  Play(Decisions* input, uint8_t how)
+      : input_(*input),
+        how_(how),
+        stage_(LimitsOf(how), SettingsOf(how), FindAny, (how & kBehindIsReal) != 0 ? TheBehind().path() : ""),
+        client_(input, stage_.Connect((how & kRoomy) != 0 ? 0 : 4096), [this] { Pass(); }) {
     stage_.act = [](Call& call) { call.Fail(Fail(Reason::kConflict)); };
-    stage_.Know();
-    fd_ = stage_.Connect(4096);
+    stage_.services.clock.Hold(test::kWallMs);
+    stage_.services.store.Set(ground_.opened.shared());
+    Know();
+  }
+  ~Play() {
+    // What was submitted is answered while there is still a loop to answer to.
+    ground_.Settle();
+    TheBehind().Forget();
   }
 
   void Run() {
-    if (input_.Below(8) != 0) {
-      Write(kPreface);
-      Write(test::Frame(NGHTTP2_SETTINGS, 0, 0));
-    }
-    for (int acts = 0; acts < 200 && !input_.empty(); ++acts) Act();
-    close(fd_);
+    if ((how_ & kNoGreeting) != 0) client_.Greet();
+    for (int acts = 0; acts < 120 && !input_.empty(); ++acts) Act();
+    client_.Leave();
     WhenQuiet();
     CheckEmpty();
   }
 
  private:
+  void Know() {
+    auto session = std::make_shared<Session>(ground_.Make());
+    session->stamp = stage_.services.changes.now();
+    session->own = stage_.services.changes.StampOf(session->namespace_id);
+    session->changes = &stage_.services.changes;
+    stage_.services.sessions.Put(HashToken("good"), std::move(session));
+  }
+
   void Act() {
-    switch (input_.Below(12)) {
+    switch (input_.Below(20)) {
       case 0:
-        return Write(Text(input_.Bytes(4096)));
+        return client_.SendBytes();
       case 1:
-        return SendFrame();
+        return client_.SendFrame();
       case 2:
       case 3:
-        return SendCall();
+        return client_.SendCall();
       case 4:
-        return SendMessage();
+        return client_.SendMessage();
       case 5:
-        return Write(Windows(input_.Below(4) * 100'000 + input_.Byte()));
+        return client_.GiveRoom();
       case 6:
-        return ReadSome();
+        return client_.ReadSome();
       case 7:
         return WorkOnCall();
       case 8:
@@ -75,62 +129,71 @@ class Play {
         return AnswerFromPython();
       case 10:
         return FromTheServer();
-      default:
+      case 11:
         return WhenQuiet();
+      case 12:
+      case 13:
+      case 14:
+        return client_.SendRequest();
+      case 15:
+        return client_.SendMore();
+      case 16:
+        return PassTime();
+      case 17:
+        return FromTheStore();
+      case 18:
+        return client_.SendBlock();
+      default:
+        return Settle();
     }
   }
 
-  void Write(std::string_view bytes) { (void)!send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
-
-  uint32_t Id() { return static_cast<uint32_t>(2 * input_.Below(8) + 1); }
-
-  void SendFrame() {
-    const auto type = static_cast<uint8_t>(input_.Below(12));
-    const uint8_t flags = input_.Byte();
-    const uint32_t id = input_.Below(4) == 0 ? 0 : Id();
-    Write(test::Frame(type, flags, id, Text(input_.Bytes(600))));
+  void Pass() {
+    stage_.On([] { return 0; });
   }
 
-  void SendCall() {
-    const uint8_t how = input_.Byte();
-    test::Fields more;
-    if ((how & 1) == 0) more.emplace_back("authorization", (how & 2) == 0 ? "Bearer good" : "Bearer unknown");
-    if ((how & 12) == 4) more.emplace_back("grpc-timeout", "0m");
-    if ((how & 12) == 8) more.emplace_back("grpc-encoding", "gzip");
-    if ((how & 16) != 0) more.emplace_back("x", std::string(Text(input_.Bytes(9000))));
-    const std::string path(kPaths[input_.Below(kPaths.size())]);
-    const uint8_t end = (how & 32) != 0 ? NGHTTP2_FLAG_END_STREAM : 0;
-    Write(test::Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | end, next_id_,
-                      test::Block(test::CallHead(path, more))));
-    if ((how & 64) != 0) Write(test::Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, next_id_, test::Framed("hold")));
-    next_id_ += 2;
+  // Both clocks go on; timers that are due by then strike.
+  void PassTime() {
+    constexpr std::array<int64_t, 8> kMs = {1, 50, 250, 1'500, 10'500, 35'000, 65'000, 3'700'000};
+    const int64_t ms = kMs[input_.Below(kMs.size())];
+    test::steady_ns.fetch_add(ms * 1'000'000);
+    stage_.services.clock.Hold(stage_.services.clock.now_ms() + static_cast<uint64_t>(ms));
+    Pass();
   }
 
-  void SendMessage() {
-    const uint8_t how = input_.Byte();
-    const uint8_t end = (how & 1) != 0 ? NGHTTP2_FLAG_END_STREAM : 0;
-    std::string framed = test::Framed(Text(input_.Bytes(2000)), (how & 2) != 0 ? static_cast<uint8_t>(how >> 5) : 0);
-    if ((how & 4) != 0) framed.resize(framed.size() / 2);
-    Write(test::Frame(NGHTTP2_DATA, end, Id(), framed));
-  }
-
-  // Room on the connection, on each call, and on those to come.
-  std::string Windows(size_t bytes) const {
-    std::string size;
-    for (int shift = 24; shift >= 0; shift -= 8) size += static_cast<char>(bytes >> shift);
-    std::string frames = test::Frame(NGHTTP2_WINDOW_UPDATE, 0, 0, size);
-    for (uint32_t id = 1; id < next_id_; id += 2) frames += test::Frame(NGHTTP2_WINDOW_UPDATE, 0, id, size);
-    const std::string initial = std::string("\0\x04", 2) + size;
-    return frames + test::Frame(NGHTTP2_SETTINGS, 0, 0, initial);
-  }
-
-  // The kernel holds little of what the server sends: there is a pass between two reads.
-  void ReadSome() {
-    std::string buffer(64 << 10, '\0');
-    for (size_t reads = input_.Below(4) * 8 + 1; reads > 0; --reads) {
-      (void)!recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT);
-      stage_.On([] { return 0; });
+  void FromTheStore() {
+    Services& services = stage_.services;
+    switch (input_.Below(10)) {
+      case 0:
+        return services.store.Set(nullptr);
+      case 8:
+        return services.store.Set(ground_.closed());
+      case 9:
+        return ground_.Damage();
+      case 1:
+      case 2:
+        return services.store.Set(ground_.opened.shared());
+      case 3:
+        return services.punt_writes.store(!services.punt_writes);
+      case 4:
+        return ground_.ChangeRecord();
+      case 5:
+        if (input_.Below(8) == 7) services.halted = true;
+        return;
+      case 6:
+        return Know();
+      default:
+        CHECK_FINE(ground_.opened->Flush());
     }
+  }
+
+  // What workers and the committer were given is done and has been told.
+  void Settle() {
+    std::promise<void> done;
+    stage_.services.workers.Run(test::kTenant, [&done] { done.set_value(); });
+    done.get_future().wait();
+    ground_.Settle();
+    WhenQuiet();
   }
 
   void WorkOnCall() {
@@ -161,6 +224,11 @@ class Play {
   }
 
   void AnswerFromBehind() {
+    if (stage_.upstream == nullptr) {
+      WhenQuiet();
+      TheBehind().Act(&input_);
+      return WhenQuiet();
+    }
     const size_t which = input_.Below(8);
     const size_t what = input_.Below(6);
     const size_t size = kSizes[input_.Below(kSizes.size())];
@@ -193,12 +261,17 @@ class Play {
   }
 
   void AnswerFromPython() {
-    const bool good = input_.Below(2) == 0;
-    for (const Question& question : stage_.services.upcalls.Take(8)) {
+    const uint8_t how = input_.Byte();
+    const bool good = how % 2 == 0;
+    Upcalls& upcalls = stage_.services.upcalls;
+    for (const Question& question : upcalls.Take(8)) {
       if (good && std::holds_alternative<AdmitQuestion>(question.what)) {
-        stage_.services.upcalls.AnswerAdmitted(question.number, test::Stage::Make({}), false);
+        upcalls.AnswerAdmitted(question.number, ground_.Make(how / 2 % 8), how >= 128);
+      } else if (good && std::holds_alternative<ReadyQuestion>(question.what)) {
+        if (how >= 64) stage_.services.store.Set(ground_.opened.shared());
+        upcalls.AnswerReady(question.number);
       } else {
-        stage_.services.upcalls.AnswerFailure(question.number, Fail(Reason::kTokenRevoked));
+        upcalls.AnswerFailure(question.number, Fail(Reason::kTokenRevoked));
       }
     }
   }
@@ -216,11 +289,13 @@ class Play {
 
   // Everything that was sent has been looked at: each of these is a pass, and a read is as large as what is there.
   void WhenQuiet() {
-    for (int passes = 0; passes < 3; ++passes) stage_.On([] { return 0; });
+    for (int passes = 0; passes < 3; ++passes) Pass();
   }
 
   void CheckEmpty() {
-    stage_.Until([&] { return stage_.services.metrics.connections == 0; });
+    for (int passes = 0; stage_.On([&] { return stage_.services.metrics.connections != 0; }); ++passes) {
+      Insist(passes < 10'000, "a connection ends when its client is gone");
+    }
     stage_.On([&] {
       Insist(stage_.gateway->running() == 0, "no call is counted any more");
       Insist(stage_.gateway->incoming.held() == 0, "no bytes of a request are held");
@@ -233,17 +308,26 @@ class Play {
     });
     Insist(stage_.services.unread.Hold(7, 1), "there is room for large answers");
     stage_.services.unread.Release(7, 1);
+    // A worker may be at a page for a call that is gone.
+    for (int passes = 0; stage_.services.streams.open() != 0; ++passes) {
+      Insist(passes < 10'000, "no view is left");
+      Settle();
+    }
   }
 
   Decisions& input_;
+  const uint8_t how_;
+  test::Ground& ground_ = TheGround();
   test::Stage stage_;
-  int fd_ = -1;
-  uint32_t next_id_ = 1;
+  test::FuzzedClient client_;
 };
 
 }  // namespace
 
 void FuzzOne(std::span<const uint8_t> input) {
+  test::Ground& ground = TheGround();
   Decisions decisions(input);
-  Play(&decisions).Run();
+  const uint8_t how = decisions.Byte();
+  Play(&decisions, how).Run();
+  ground.Renew();
 }
