@@ -183,8 +183,13 @@ class Requests:
         count = self._count(PIPELINE_OPERATIONS_MAX, 12)
         if count > 100:
             found.operations.extend([pb.Operation(get=self.get())] * count)
-        else:
-            found.operations.extend(self.operation() for _ in range(count))
+            return found
+        for _ in range(count):
+            # Gets that follow each other are a thing of their own, up to several times what is read at once.
+            if self.random.random() < 0.1:
+                gets = self.random.randint(2, self.random.choice((12, 40, 300)))
+                found.operations.extend(pb.Operation(get=self.get()) for _ in range(gets))
+            found.operations.append(self.operation())
         return found
 
     def operation(self) -> pb.Operation:

@@ -28,6 +28,13 @@ std::string Outcome3(const CommitResult& result, uint64_t third, uint64_t fourth
   return {bytes, to};
 }
 
+// The heads of a PipelineResponse's result and of the answer in it.
+void AppendResultHead(ResultField which, size_t answer_bytes, std::string* to) {
+  char heads[2 * (1 + kVarintBytesMax)];
+  char* const end = PutLengthHead(2, LengthFieldBytes(answer_bytes), heads);
+  to->append(heads, PutLengthHead(static_cast<uint32_t>(which), answer_bytes, end));
+}
+
 }  // namespace
 
 size_t GetResponseBytes(const RowFields* row) noexcept {
@@ -77,10 +84,13 @@ std::string CountResponse(uint64_t count) {
 }
 
 void AppendResult(ResultField which, std::string_view answer, std::string* to) {
-  const auto field = static_cast<uint32_t>(which);
-  AppendLengthHead(2, LengthFieldBytes(answer.size()), to);
-  AppendLengthHead(field, answer.size(), to);
+  AppendResultHead(which, answer.size(), to);
   to->append(answer);
+}
+
+void AppendGetResult(const RowFields* row, std::string* to) {
+  AppendResultHead(ResultField::kGet, GetResponseBytes(row), to);
+  AppendGetResponse(row, to);
 }
 
 void AppendPipelineHead(uint64_t id, std::string* to) { AppendNumberField(1, id, to); }

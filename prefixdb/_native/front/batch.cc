@@ -1,8 +1,6 @@
 #include "front/batch.h"
 
 #include <algorithm>
-#include <numeric>
-#include <span>
 #include <utility>
 
 #include "front/off_loop.h"
@@ -45,71 +43,48 @@ std::optional<Failure> Batch::Check(const Session& session, const BatchGetReques
 
 Batch::Batch(const Session& session, const BatchGetRequest& request) : database_(request.database) {
   size_t size = 0;
-  for (const std::string_view key : request.keys) size += kDataHeadBytes + key.size();
-  bytes_.reserve(size);  // Never moves again: the slices point into it.
-  keys_.reserve(request.keys.size());
-  char head[kDataHeadBytes];
-  WriteDataHead(session.namespace_id, static_cast<uint16_t>(database_), head);
-  for (const std::string_view key : request.keys) {
-    const size_t begin = bytes_.size();
-    bytes_.append(head, sizeof head).append(key);
-    keys_.emplace_back(bytes_.data() + begin, bytes_.size() - begin);
-  }
+  for (const std::string_view key : request.keys) size += key.size();
+  keys_.Reserve(request.keys.size(), size);
+  for (const std::string_view key : request.keys) keys_.Add(session.namespace_id, database_, key);
 }
 
 std::optional<Failure> Batch::CheckAgain(const Session& session) const {
-  for (const rocksdb::Slice& key : keys_) {
+  for (const rocksdb::Slice& key : keys_.all()) {
     if (auto failure = CheckRight(session, Right::kRead, database_, UserKey(key))) return failure;
   }
   return std::nullopt;
 }
 
-void Batch::Sort() {
-  if (keys_.empty() || !places_.empty()) return;
-  std::vector<uint32_t> order(keys_.size());
-  std::iota(order.begin(), order.end(), 0);
-  // By bisection, not by hashing: nobody can choose keys that make it slow.
-  std::sort(order.begin(), order.end(),
-            [this](uint32_t left, uint32_t right) { return UserKey(keys_[left]) < UserKey(keys_[right]); });
-  places_.resize(keys_.size());
-  unique_.reserve(keys_.size());
-  for (const uint32_t index : order) {
-    if (unique_.empty() || unique_.back() != keys_[index]) unique_.push_back(keys_[index]);
-    places_[index] = static_cast<uint32_t>(unique_.size() - 1);
-  }
-}
-
 bool Batch::AnswerFromMemory(Store& store, Clock& clock, uint64_t bytes_max, BatchAnswer* answer) {
   thread_local ReadHabit habit;  // A loop is a thread.
-  if (keys_.size() > kFewKeys || !habit.AsksMemory()) return false;
-  Sort();
-  const uint64_t now_ms = clock.now_ms();
-  ManyFound found;
+  if (size() > kFewKeys || !habit.AsksMemory()) return false;
+  keys_.Sort();
+  ManyRows rows;
   bool decided = false;
-  answer->outcome = store.GetManyFromMemory(unique_, &found, &decided);
+  answer->outcome = keys_.ReadFromMemory(store, clock, &rows, &decided);
   if (!answer->outcome.ok()) return true;
   habit.Note(decided);
-  if (decided) Make(found, now_ms, bytes_max, answer);
+  if (decided) Make(rows, bytes_max, answer);
   return decided;
 }
 
 BatchAnswer Batch::Answer(Store& store, Clock& clock, uint64_t bytes_max) {
-  Sort();
-  const uint64_t now_ms = clock.now_ms();
-  ManyFound found;
+  keys_.Sort();
+  ManyRows rows;
   BatchAnswer answer;
-  answer.outcome = store.GetMany(unique_, &found, /*ascending=*/true);
-  if (answer.outcome.ok()) Make(found, now_ms, bytes_max, &answer);
+  answer.outcome = keys_.Read(store, clock, &rows);
+  if (answer.outcome.ok()) Make(rows, bytes_max, &answer);
   return answer;
 }
 
 bool Batch::Measure(Store& store, Clock& clock, size_t step_keys, BatchAnswer* measured) {
-  Sort();
-  if (measured_keys_ == unique_.size() || unique_.size() <= step_keys) return false;
-  const size_t count = std::min(step_keys, unique_.size() - measured_keys_);
+  keys_.Sort();
+  const auto distinct = keys_.distinct();
+  if (measured_keys_ == distinct.size() || distinct.size() <= step_keys) return false;
+  const size_t count = std::min(step_keys, distinct.size() - measured_keys_);
   const uint64_t now_ms = clock.now_ms();
   ManyFound found;
-  measured->outcome = store.GetMany(std::span(unique_).subspan(measured_keys_, count), &found, /*ascending=*/true);
+  measured->outcome = store.GetMany(distinct.subspan(measured_keys_, count), &found, /*ascending=*/true);
   if (!measured->outcome.ok()) return false;
   for (const auto& value : found.values) {
     if (value && !value->ExpiredAt(now_ms)) measured_bytes_ += value->payload.size();
@@ -120,29 +95,21 @@ bool Batch::Measure(Store& store, Clock& clock, size_t step_keys, BatchAnswer* m
   return false;
 }
 
-void Batch::Make(const ManyFound& found, uint64_t now_ms, uint64_t bytes_max, BatchAnswer* answer) const {
-  std::vector<RowFields> rows(unique_.size());
-  std::vector<const RowFields*> alive(unique_.size(), nullptr);
-  for (size_t index = 0; index < rows.size(); ++index) {
-    const auto& value = found.values[index];
-    if (!value || value->ExpiredAt(now_ms)) continue;
-    rows[index] = {value->payload, value->version, TtlMs(value->expires_at_ms, now_ms)};
-    alive[index] = &rows[index];
-  }
+void Batch::Make(const ManyRows& rows, uint64_t bytes_max, BatchAnswer* answer) const {
   uint64_t size = 0;
-  for (const uint32_t place : places_) {
-    if (alive[place] != nullptr) size += alive[place]->value.size() + kFoundBytes;
+  for (const uint32_t place : keys_.places()) {
+    if (const RowFields* const row = rows.at(place)) size += row->value.size() + kFoundBytes;
   }
   if (size > bytes_max) {
     answer->failure = AnswerTooLarge(bytes_max);
     return;
   }
   size_t bytes = 0;
-  for (const uint32_t place : places_) bytes += LengthFieldBytes(GetResponseBytes(alive[place]));
+  for (const uint32_t place : keys_.places()) bytes += LengthFieldBytes(GetResponseBytes(rows.at(place)));
   answer->message.reserve(bytes);
-  for (const uint32_t place : places_) {
-    AppendLengthHead(1, GetResponseBytes(alive[place]), &answer->message);
-    AppendGetResponse(alive[place], &answer->message);
+  for (const uint32_t place : keys_.places()) {
+    AppendLengthHead(1, GetResponseBytes(rows.at(place)), &answer->message);
+    AppendGetResponse(rows.at(place), &answer->message);
   }
 }
 

@@ -5,19 +5,17 @@
 // before anybody could count. A few keys are read on the loop when they are in memory; that takes less than the way to
 // a worker. A small batch is read by a worker at once. A large one is first measured in small steps, each a job of its
 // own, and read as a whole only when it fits; what changes in between is bounded by what can be written in those
-// milliseconds. Equal keys are read once.
+// milliseconds.
 #pragma once
-
-#include <rocksdb/slice.h>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "front/call.h"
+#include "front/many_rows.h"
 #include "front/messages.h"
 #include "store.h"
 
@@ -46,7 +44,9 @@ class Batch {
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
-  size_t size() const noexcept { return keys_.size(); }
+  size_t size() const noexcept { return keys_.all().size(); }
+  // Whether it has to be measured first: it has more than StepKeys distinct keys.
+  bool IsLarge(uint64_t value_bytes_max) const { return keys_.HasMoreThan(StepKeys(value_bytes_max)); }
   // NOT_PERMITTED when another session may not read every key, or nothing.
   std::optional<Failure> CheckAgain(const Session& session) const;
 
@@ -60,20 +60,16 @@ class Batch {
   bool Measure(Store& store, Clock& clock, size_t step_keys, BatchAnswer* measured);
 
  private:
-  void Sort();
-  void Make(const ManyFound& found, uint64_t now_ms, uint64_t bytes_max, BatchAnswer* answer) const;
+  void Make(const ManyRows& rows, uint64_t bytes_max, BatchAnswer* answer) const;
 
   const uint32_t database_;
-  std::string bytes_;
-  std::vector<rocksdb::Slice> keys_;    // In the order of the request.
-  std::vector<rocksdb::Slice> unique_;  // Ascending; made by Sort.
-  std::vector<uint32_t> places_;        // For each of `keys_` its place in `unique_`.
+  ManyKeys keys_;
   size_t measured_keys_ = 0;
   uint64_t measured_bytes_ = 0;
 };
 
 // Reads in workers; `then` on the loop, unless the call is over by then. `view`: kept until nobody reads any more.
-// `large`: there are more than StepKeys keys.
+// `large`: as IsLarge says.
 void AnswerBatchOffLoop(Call& call, std::shared_ptr<Store> store, std::shared_ptr<Batch> batch, bool large,
                         std::shared_ptr<Streams::Slot> view, uint64_t bytes_max,
                         std::function<void(Call& call, BatchAnswer answer)> then);

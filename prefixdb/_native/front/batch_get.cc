@@ -23,7 +23,7 @@ void BatchGet(Call& call) {
   std::shared_ptr<Store> store = services.store.Get();
   if (store == nullptr) return call.Punt();
   auto batch = std::make_shared<Batch>(session, request);
-  const bool large = batch->size() > Batch::StepKeys(services.settings.value_bytes_max);
+  const bool large = batch->IsLarge(services.settings.value_bytes_max);
   std::shared_ptr<Streams::Slot> view;
   if (!large) {
     BatchAnswer answer;

@@ -143,6 +143,7 @@ std::string CountResponse(uint64_t count);
 enum class ResultField : uint32_t { kGet = 1, kBatchGet = 2, kPut = 3, kDelete = 4, kWrite = 5, kError = 15 };
 // A result in a PipelineResponse, with the heads of both fields.
 void AppendResult(ResultField which, std::string_view answer, std::string* to);
+void AppendGetResult(const RowFields* row, std::string* to);  // The same as AppendResult(kGet, GetResponse(row)).
 // What a PipelineResponse begins with.
 void AppendPipelineHead(uint64_t id, std::string* to);
 

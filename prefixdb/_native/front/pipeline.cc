@@ -11,8 +11,6 @@
 namespace prefixdb::front {
 namespace {
 
-// What one result takes beside the values in it, at most; an error takes more and is rare.
-constexpr int64_t kResultBytes = 64;
 // Rows and operations of one pass of the loop, about a millisecond; then other calls have their turn.
 constexpr size_t kRowsPerPass = 1'000;
 // Bytes of answers that the client has not taken beyond which its next message waits.
@@ -118,8 +116,9 @@ void Pipeline::ReadMessage(Call& call) {
                           {{"size", size}, {"limit", limit}}));
   }
   next_ = 0;
+  alone_until_ = 0;
   stores_asked_ = 0;
-  bytes_left_ = static_cast<int64_t>(kResponseBytesMax);
+  budget_ = ResponseBudget();
   response_.clear();
   AppendPipelineHead(request_.id, &response_);
   step_ = Step::kOperations;
@@ -138,9 +137,10 @@ void Pipeline::NextOperation(Call& call) {
     step_ = Step::kCommit;
     return;
   }
+  if (get != nullptr && next_ >= alone_until_ && GetTogether(call)) return;
   ++next_;
   ++rows_this_pass_;
-  bytes_left_ -= kResultBytes;
+  budget_.BeginResult();
   if (get != nullptr) return Get(call, *get);
   if (batch_get != nullptr) return BatchGet(call, *batch_get);
   if (std::holds_alternative<std::monostate>(operation)) {
@@ -179,7 +179,7 @@ void Pipeline::PutReadFailure(Call& call, const Outcome& outcome) {
     return AskWhetherReady(call, {Doing::kRead}, [this](const std::optional<Failure>& failure) {
       if (failure) return PutFailure(*failure);
       --next_;
-      bytes_left_ += kResultBytes;
+      budget_.TakeBack();
     });
   }
   Wait();

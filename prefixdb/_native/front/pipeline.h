@@ -4,6 +4,8 @@
 // for the run before it, so an operation sees the effects of those before it on the same stream. Whatever is wrong with
 // one operation is the answer to that operation alone; what is wrong with the token or the namespace ends the stream.
 //
+// Consecutive Gets are a run, too, and read as one when they are many (get_run.h).
+//
 //   OnMessage ──► kParse ──► kOperations ◄──► kFound, kCommit
 //                                 └──► kSend ──► kDrain ──► NextMessage
 //
@@ -24,6 +26,7 @@
 #include "front/call.h"
 #include "front/messages.h"
 #include "front/point_read.h"
+#include "front/response_budget.h"
 #include "front/write_planner.h"
 
 namespace prefixdb::front {
@@ -71,13 +74,13 @@ class Pipeline final : public Method {
   void PutReadFailure(Call& call, const Outcome& outcome);
 
   // --- pipeline_reads.cc
+  // Whether the next operations are read as one; then a worker has them.
+  bool GetTogether(Call& call);
   void Get(Call& call, const GetRequest& request);
   void TakeGet(Call& call, const PointAnswer& answer);
   void BatchGet(Call& call, const BatchGetRequest& request);
   void TakeBatch(Call& call, BatchAnswer answer);
   void Found(Call& call, std::function<void(Call&)> take);
-  // BATCH_TOO_LARGE, when the response cannot carry so much more.
-  std::optional<Failure> Spend(uint64_t bytes);
 
   // --- pipeline_writes.cc
   void Queue(Call& call, const Operation& operation);
@@ -104,8 +107,9 @@ class Pipeline final : public Method {
   // --- the message
   std::string_view message_;
   PipelineRequest request_;
-  size_t next_ = 0;  // Operation.
-  int64_t bytes_left_ = 0;
+  size_t next_ = 0;         // Operation.
+  size_t alone_until_ = 0;  // Operation; the Gets before it are read one by one.
+  ResponseBudget budget_;
   std::string response_;
 
   // Takes what a worker has found: kFound, which comes after the look at the session.

@@ -1,12 +1,46 @@
 // The reads of a Pipeline. What was read off the loop is answered only if it may still be: in a stream the session can
 // be another one by then.
-#include <algorithm>
+#include <memory>
+#include <span>
 #include <utility>
 
+#include "front/get_run.h"
+#include "front/off_loop.h"
 #include "front/pipeline.h"
 #include "front/rows.h"
 
 namespace prefixdb::front {
+
+bool Pipeline::GetTogether(Call& call) {
+  Services& services = call.services();
+  const auto gets =
+      GetRun::Find(std::span(request_.operations).subspan(next_), Batch::StepKeys(services.settings.value_bytes_max));
+  std::shared_ptr<Store> store = services.store.Get();
+  if (gets.size() < GetRun::kGetsMin || store == nullptr) {
+    alone_until_ = next_ + gets.size();
+    return false;
+  }
+  rows_this_pass_ += gets.size();
+  auto run = std::make_shared<GetRun>(*call.session(), gets);
+  Wait();
+  OffLoop(
+      call,
+      [run, store = std::move(store), view = slot_, clock = &services.clock, budget = budget_] {
+        return run->Read(*store, *clock, budget);
+      },
+      [this, run, asked = call.session()](Call& waiting, GetRun::Answer found) {
+        Found(waiting, [this, run, asked, found = std::move(found)](Call& again) {
+          if (!found.outcome.ok() || again.session() != asked) {
+            alone_until_ = next_ + run->size();
+            return;
+          }
+          next_ += run->size();
+          budget_ = found.budget;
+          response_ += found.results;
+        });
+      });
+  return true;
+}
 
 void Pipeline::Get(Call& call, const GetRequest& request) {
   const Session& session = *call.session();
@@ -39,7 +73,7 @@ void Pipeline::Found(Call& call, std::function<void(Call&)> take) {
 
 void Pipeline::TakeGet(Call& call, const PointAnswer& answer) {
   if (!answer.outcome.ok()) return PutReadFailure(call, answer.outcome);
-  if (const auto failure = Spend(answer.value_bytes)) return PutFailure(*failure);
+  if (const auto failure = budget_.Spend(answer.value_bytes)) return PutFailure(*failure);
   Put(ResultField::kGet, answer.message);
 }
 
@@ -49,8 +83,8 @@ void Pipeline::BatchGet(Call& call, const BatchGetRequest& request) {
   std::shared_ptr<Store> store = services.store.Get();
   if (store == nullptr) return PutReadFailure(call, Outcome::Closed());
   const auto batch = std::make_shared<Batch>(*call.session(), request);
-  const auto bytes_max = static_cast<uint64_t>(std::max<int64_t>(0, bytes_left_));
-  const bool large = batch->size() > Batch::StepKeys(services.settings.value_bytes_max);
+  const uint64_t bytes_max = budget_.left();
+  const bool large = batch->IsLarge(services.settings.value_bytes_max);
   if (!large) {
     rows_this_pass_ += batch->size();
     BatchAnswer answer;
@@ -69,19 +103,9 @@ void Pipeline::BatchGet(Call& call, const BatchGetRequest& request) {
 
 void Pipeline::TakeBatch(Call& call, BatchAnswer answer) {
   if (!answer.outcome.ok()) return PutReadFailure(call, answer.outcome);
-  if (!answer.failure) answer.failure = Spend(answer.message.size());
+  if (!answer.failure) answer.failure = budget_.Spend(answer.message.size());
   if (answer.failure) return PutFailure(*answer.failure);
   Put(ResultField::kBatchGet, answer.message);
-}
-
-std::optional<Failure> Pipeline::Spend(uint64_t bytes) {
-  const auto size = static_cast<int64_t>(bytes);
-  if (size > bytes_left_) {
-    return Fail(Reason::kBatchTooLarge, "The response would be too large; ask for less in one message.",
-                {{"limit", std::to_string(kResponseBytesMax)}});
-  }
-  bytes_left_ -= size;
-  return std::nullopt;
 }
 
 }  // namespace prefixdb::front
