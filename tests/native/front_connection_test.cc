@@ -404,4 +404,70 @@ TEST_CASE("large answers that nobody takes are counted, and too many refused") {
   CHECK(other.Await(other.Unary("/fake/Act", "x", kToken)).status() == 0);
 }
 
+// As TLS whose own words have to go first: until then it reads nothing of what is there.
+class Stuck final : public Socket {
+ public:
+  explicit Stuck(int fd) : inner_(PlainSocket(fd, "ipv4:127.0.0.1:4711")) {}
+  Progress Handshake() override { return {Io::kDone}; }
+  Progress Read(std::span<uint8_t> buffer) override {
+    ++reads;
+    waits_ = stuck;
+    return waits_ ? Progress{Io::kAgain} : inner_->Read(buffer);
+  }
+  Progress Write(std::span<const uint8_t> bytes) override { return inner_->Write(bytes); }
+  void Farewell() override { inner_->Farewell(); }
+  uint32_t wants() const noexcept override { return waits_ ? uint32_t{EPOLLOUT} : inner_->wants(); }
+  int fd() const noexcept override { return inner_->fd(); }
+  const std::string& peer() const noexcept override { return inner_->peer(); }
+  const std::string& peer_certificate() const noexcept override { return inner_->peer_certificate(); }
+  bool is_tls() const noexcept override { return true; }
+
+  int reads = 0;
+  bool stuck = false;
+
+ private:
+  const std::unique_ptr<Socket> inner_;
+  bool waits_ = false;
+};
+
+TEST_CASE("a connection that has to write before it reads waits for that, not in circles") {
+  Known stage;
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+  stage.services.metrics.connections.fetch_add(1);
+  Stuck* const socket = stage.On([&] {
+    auto made = std::make_unique<Stuck>(ends[0]);
+    Stuck* const kept = made.get();
+    stage.gateway->Serve(std::move(made));
+    return kept;
+  });
+  Client client(ends[1]);
+  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  // The kernel takes no more; what it has is sent by nobody who speaks HTTP/2, so the client stays away from it.
+  const std::string filler(1 << 20, 'f');
+  stage.On([&] {
+    while (send(ends[0], filler.data(), filler.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    }
+    socket->stuck = true;
+    return 0;
+  });
+  const int before = stage.On([&] { return socket->reads; });
+  const std::string ping("\0\0\10\6\0\0\0\0\0pingpong", 17);
+  REQUIRE(send(ends[1], ping.data(), ping.size(), MSG_NOSIGNAL) == 17);
+  stage.Until([&] { return socket->reads > before; });
+  const int met = stage.On([&] { return socket->reads; });
+  for (int turn = 0; turn < 100; ++turn) stage.On([] { return 0; });
+  CHECK(stage.On([&] { return socket->reads; }) <= met + 1);
+  // It goes on when the peer takes something.
+  std::string taken(1 << 20, '\0');
+  stage.On([&] {
+    socket->stuck = false;
+    return 0;
+  });
+  while (recv(ends[1], taken.data(), taken.size(), MSG_DONTWAIT) > 0) {
+  }
+  const int now = met + 1;
+  stage.Until([&] { return socket->reads > now; });
+}
+
 }  // namespace

@@ -151,3 +151,39 @@ TEST_CASE("keys are renewed when a client wants it, but not without end") {
   CHECK(last == Io::kBroken);
   CHECK(updates < 200);
 }
+
+TEST_CASE("who wants new keys and takes nothing is not read from in circles, and is read when it takes again") {
+  const auto tls = Serving();
+  const std::string record(4'000, 'r');
+  int fit = 0;
+  for (const bool knows : {false, true}) {
+    TlsPair pair(*tls, {});
+    REQUIRE(pair.Greet());
+    if (!knows) {  // How much the kernel takes before OpenSSL holds a record back.
+      while (pair.server->Write(Bytes(record)).io == Io::kDone) ++fit;
+      continue;
+    }
+    for (int each = 0; each < fit; ++each) REQUIRE(pair.server->Write(Bytes(record)).bytes == record.size());
+    SSL_key_update(pair.client->ssl(), SSL_KEY_UPDATE_REQUESTED);
+    std::string_view first = "first";
+    CHECK(pair.client->Write(&first) == TlsClient::Step::kDone);
+    Io last{};
+    CHECK(ReadAll(pair.server.get(), &last) == "first");
+    CHECK(pair.server->wants() == EPOLLIN);
+    CHECK(pair.server->Write(Bytes("answer")).io == Io::kAgain);
+    std::string_view second = "second";
+    CHECK(pair.client->Write(&second) == TlsClient::Step::kDone);
+    CHECK(ReadAll(pair.server.get(), &last).empty());
+    CHECK(last == Io::kAgain);
+    CHECK(pair.server->wants() == EPOLLOUT);
+    std::string seen;
+    while (pair.client->Read(&seen) == TlsClient::Step::kDone) {
+    }
+    CHECK(ReadAll(pair.server.get(), &last) == "second");
+    CHECK(pair.server->Write(Bytes("answer")).io == Io::kDone);
+    CHECK(pair.server->wants() == EPOLLIN);
+    while (pair.client->Read(&seen) == TlsClient::Step::kDone) {
+    }
+    CHECK(seen.ends_with("ranswer"));
+  }
+}

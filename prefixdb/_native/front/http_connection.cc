@@ -85,7 +85,10 @@ void HttpConnection::Read() {
   size_t total = 0;
   while (!broken_) {
     const Socket::Progress progress = socket_->Read(buffer);
-    if (progress.io == Socket::Io::kAgain) return;
+    if (progress.io == Socket::Io::kAgain) {
+      more_ = (socket_->wants() & EPOLLIN) == 0;
+      return;
+    }
     if (progress.io != Socket::Io::kDone) return Break();
     heard_at_ = now();
     if (nghttp2_session_mem_recv(session_, buffer.data(), progress.bytes) < 0) return Break();

@@ -103,7 +103,7 @@ void HttpConnection::TellFlushed() {
 }
 
 void HttpConnection::Rewatch() {
-  uint32_t wanted = EPOLLIN;
+  uint32_t wanted = socket_->wants() & EPOLLIN;  // Not while TLS reads nothing before it could write.
   if (full_ || more_) wanted |= EPOLLOUT;
   if (!leftover_.empty() || !shaken_) wanted |= socket_->wants();
   // A peer that makes us owe it frames and reads none is not read from.

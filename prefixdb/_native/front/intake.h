@@ -28,7 +28,7 @@ class Account {
   void Release(size_t bytes) noexcept {
     for (Account* each = this; each != nullptr; each = each->whole_) each->held_ -= bytes;
   }
-  // The holder's message is whole, or given up.
+  // The holder's message is whole, given up or passed on.
   void Finish(const void* holder) noexcept {
     Account* const root = Root();
     if (root->favoured_ == holder) root->favoured_ = nullptr;
@@ -75,11 +75,9 @@ class Intake {
     const size_t released = bytes - owed < held_ ? bytes - owed : held_;
     account_->Release(released);
     held_ -= released;
+    if (held_ + owed_connection_ == 0) Finish();  // Of a call that is passed on no message is ever whole.
   }
-  void LeaveAll() noexcept {
-    Leave(held_ + owed_connection_);
-    account_->Finish(this);
-  }
+  void LeaveAll() noexcept { Leave(held_ + owed_connection_); }
   // A message is whole; what it holds leaves when it was answered.
   void Finish() noexcept { account_->Finish(this); }
   // The client may send as much again as it has sent, or `bytes` of it.

@@ -41,6 +41,7 @@ class Socket {
   virtual void Farewell() = 0;
 
   // EPOLLIN, or EPOLLIN and EPOLLOUT: what the last kAgain of each kind needs, and what a connection waits for anyway.
+  // EPOLLOUT alone when nothing can be read before something was written, whatever is there: Read again then.
   virtual uint32_t wants() const noexcept = 0;
   virtual int fd() const noexcept = 0;
 

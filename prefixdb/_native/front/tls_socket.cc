@@ -126,7 +126,8 @@ class Tls final : public Socket {
   }
 
   uint32_t wants() const noexcept override {
-    return read_waits_to_write_ || write_waits_to_write_ ? EPOLLIN | EPOLLOUT : EPOLLIN;
+    if (read_waits_to_write_) return EPOLLOUT;
+    return write_waits_to_write_ ? EPOLLIN | EPOLLOUT : EPOLLIN;
   }
   int fd() const noexcept override { return wire_->fd.get(); }
   const std::string& peer() const noexcept override { return peer_; }
