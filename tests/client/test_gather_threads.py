@@ -44,8 +44,8 @@ def in_thread(work: Any, *arguments: Any) -> threading.Thread:
 
 @contextmanager
 def interrupted_in(function: Any) -> Iterator[None]:
-    """Interrupt this thread as Ctrl-C does once it is in ``function``, and nowhere else: in a collector's callback, for
-    example, Python would throw the exception away."""
+    """Interrupt this thread as Ctrl-C does once it is in ``function``, and nowhere else. A handler of its own: what a
+    shell starts in the background ignores Ctrl-C."""
     done = threading.Event()
 
     def handle(_number: int, frame: Any) -> None:

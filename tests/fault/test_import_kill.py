@@ -18,6 +18,7 @@ from prefixdb.errors import PrefixdbError
 from prefixdb.v1 import key_value_pb2
 from tests.support.importing import SKIP, Importing, archive_of, simple
 from tests.support.server import Caller, subprocess_server
+from tests.support.waiting import wait_for
 
 COUNT = 40_000
 
@@ -69,4 +70,5 @@ def test_an_import_is_whole_and_single_after_kill_9_at_any_moment(tmp_path: Path
             server.process.wait()
         with subprocess_server(data_dir) as server:
             asyncio.run(second(server.address, token, upload))
-            assert list((data_dir / "imports").iterdir()) == []
+            imports = data_dir / "imports"
+            wait_for(lambda folder=imports: not any(folder.iterdir()), "the archive has gone")
