@@ -173,7 +173,7 @@ class App:
             raise error(Reason.BAD_FIELD, message, metadata={"field": "server.data_dir"}) from failure
         self.store: Store = await asyncio.to_thread(
             open_store,
-            config.store.kind,
+            "native" if config.server.front == "native" else config.store.kind,  # Who says one means the other, too.
             data_dir,
             clock=self.clock,
             durability=config.store.durability,

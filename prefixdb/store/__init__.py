@@ -18,8 +18,8 @@ STORE_KINDS = ("auto", "rocksdict", "native")
 
 _EXTENSION = "prefixdb._native.module"
 _REMEDY = (
-    "install Debian's librocksdb-dev, libsnappy-dev, liblz4-dev, libzstd-dev and g++, then reinstall prefixdb with "
-    "PREFIXDB_NATIVE=require; or use --store rocksdict or auto."
+    "install Debian's g++, python3-dev, librocksdb-dev, libnghttp2-dev, libssl-dev, libprotozero-dev and zlib1g-dev, "
+    "then reinstall prefixdb with PREFIXDB_NATIVE=require; or say --store auto and --front auto."
 )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import prefixdb.store
 from prefixdb.clock import Moment
 from prefixdb.errors import PrefixdbError, Reason
 from prefixdb.keycodec import data_key
@@ -116,6 +117,20 @@ def test_a_native_front_that_cannot_be_is_refused_and_nothing_else_is_taken(tmp_
     with pytest.raises(PrefixdbError, match=r"server\.front: .*rocksdict is in use.*--store native"):
         choose_front(forced, "rocksdict")
     assert choose_front(load_config(None, {}, {}), "rocksdict") == "python"
+
+
+def test_where_nothing_native_was_built_the_front_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefixdb.store, "native_is_built", lambda: False)
+
+    async def main() -> None:
+        with pytest.raises(PrefixdbError, match=r"not built.*libnghttp2-dev.*PREFIXDB_NATIVE=require.*--front auto"):
+            async with running(tmp_path / "data", settings={"store.kind": "auto", "server.front": "native"}):
+                pass
+
+    asyncio.run(main())
+    assert not list(tmp_path.glob("data/*")), "or a rocksdict store had been begun"
 
 
 def test_a_clock_that_the_front_cannot_follow_keeps_the_server_from_starting(tmp_path: Path) -> None:
