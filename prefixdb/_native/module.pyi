@@ -212,9 +212,10 @@ class Front:
         clock_ms: int,
         bounds: dict[str, int],
     ) -> None:
-        """``listen_fd`` is bound, listening and non-blocking; the front's from now on. ``clock_ms``: no earlier time is
-        ever taken for the present. ``tied``: tokens are tied to certificates. ``anonymous``: calls without an entry are
-        asked about. ``bounds``: every field of ``front::Bounds``, times with ``_ms`` at their ends."""
+        """``listen_fd`` is bound, listening and non-blocking; the front's from now on, also when it cannot be made.
+        ``clock_ms``: no earlier time is ever taken for the present. ``tied``: tokens are tied to certificates.
+        ``anonymous``: calls without an entry are asked about. ``bounds``: every field of ``front::Bounds``, times with
+        ``_ms`` at their ends."""
 
     # Before the start, and later.
     def set_store(self, engine: Engine | None) -> None: ...

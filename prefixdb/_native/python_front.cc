@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "front/descriptor.h"
 #include "front/front.h"
 #include "front/methods.h"
 #include "front/rules.h"
@@ -232,13 +233,14 @@ front::Bounds MakeBounds(const std::map<std::string, uint64_t>& given) {
 std::unique_ptr<PyFront> MakeFront(int listen_fd, std::string upstream_path, int threads, uint64_t value_bytes_max,
                                    bool tied, bool anonymous, int64_t connections_max, uint64_t clock_ms,
                                    const std::map<std::string, uint64_t>& bounds) {
+  front::Descriptor listening(listen_fd);
   if (threads < 1) throw py::value_error("a front needs a thread");
   front::FrontOptions options;
-  options.listen_fd = listen_fd;
   options.threads = threads;
   options.connections_max = connections_max;
   options.clock_ms = clock_ms;
   options.settings = {value_bytes_max, tied, anonymous, std::move(upstream_path), MakeBounds(bounds)};
+  options.listen_fd = listening.Release();
   return std::make_unique<PyFront>(std::move(options));
 }
 

@@ -111,7 +111,6 @@ class NativeFront:
             upstream = await self._behind.start()
             parts, config = self._parts, self._config
             self._front = module.Front(
-                listen_fd=listening.fileno(),
                 upstream_path=upstream,
                 threads=max(1, min(THREADS_MAX, len(os.sched_getaffinity(0)))),
                 value_bytes_max=config.store.value_bytes_max,
@@ -120,11 +119,11 @@ class NativeFront:
                 connections_max=connections_max(),
                 clock_ms=parts.clock.now_ms(),
                 bounds=_bounds(),
+                listen_fd=listening.detach(),  # The front's from now on, also when it cannot be made; so it is last.
             )
         except BaseException:
             listening.close()
             raise
-        listening.detach()  # The front's from now on.
         self._connect(self._front)
         self._front.start()
         self.address = address

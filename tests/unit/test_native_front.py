@@ -6,9 +6,13 @@ without ever having been started.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +114,36 @@ def test_a_front_needs_a_thread_and_every_bound(port: socket.socket) -> None:
             clock_ms=0,
             bounds={},
         )
+
+
+@contextlib.contextmanager
+def descriptors_left(room: int) -> Iterator[None]:
+    """Leave this process ``room`` descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filling: list[int] = []
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 16, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(room):
+            os.close(filling.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for each in filling:
+            os.close(each)
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_port_is_closed_once_when_its_front_cannot_be_made(port: socket.socket, room: int) -> None:
+    number = port.fileno()
+    with descriptors_left(room):
+        with pytest.raises(RuntimeError, match="Too many open files"):
+            front_of(port)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
 
 
 def test_only_an_engine_is_a_store(port: socket.socket) -> None:

@@ -42,8 +42,8 @@ class SignalsBlocked {
 }  // namespace
 
 struct Front::Parts {
-  explicit Parts(FrontOptions options) : services(std::move(options.settings), options.clock_ms, [this] { Settle(); }) {
-    Descriptor listening(options.listen_fd);
+  explicit Parts(FrontOptions options)
+      : listening(options.listen_fd), services(std::move(options.settings), options.clock_ms, [this] { Settle(); }) {
     std::vector<Loop*> loops;
     for (int index = 0; index < options.threads; ++index) {
       loops.push_back(&lanes.emplace_back(std::make_unique<Lane>())->loop);
@@ -111,7 +111,8 @@ struct Front::Parts {
     services.store.Set(nullptr);
   }
 
-  Services services;  // Outlives what follows.
+  Descriptor listening;  // Until there is a listener.
+  Services services;     // Outlives what follows.
   std::vector<std::unique_ptr<Lane>> lanes;
   std::unique_ptr<Listener> listener;
   std::mutex mutex;

@@ -17,7 +17,7 @@
 namespace prefixdb::front {
 
 struct FrontOptions {
-  int listen_fd = -1;  // Bound and listening; the front's from now on, also when it is never started.
+  int listen_fd = -1;  // Bound and listening; the front's from now on, also when it cannot be made.
   int threads = 2;
   int64_t connections_max = 4096;
   uint64_t clock_ms = 0;
