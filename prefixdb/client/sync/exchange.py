@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -12,17 +12,13 @@ from prefixdb.client.methods import Method, RequestT, ResponseT
 from prefixdb.client.sync import wire
 from prefixdb.errors import PrefixdbError
 
+CallT = TypeVar("CallT", bound=wire.ResponseStream[Any] | wire.Duplex[Any, Any])
 
-class Messages(Generic[ResponseT]):
-    """The messages of one streaming answer, with our errors."""
 
-    def __init__(
-        self,
-        call: wire.ResponseStream[ResponseT],
-        method: Method[Any, ResponseT],
-        endpoint: str,
-        token: str | None,
-    ) -> None:
+class _Answers(Generic[CallT, ResponseT]):
+    """A call whose answers are taken one by one, with our errors."""
+
+    def __init__(self, call: CallT, method: Method[Any, ResponseT], endpoint: str, token: str | None) -> None:
         self.token = token
         self._call = call
         self._method = method
@@ -36,37 +32,31 @@ class Messages(Generic[ResponseT]):
             PrefixdbError: the stream failed.
         """
         try:
-            return self._call.receive(deadline_s)
+            message: ResponseT | None = self._call.receive(deadline_s)
         except grpc.RpcError as cause:
-            raise translate(
-                cause, writes=self._method.writes, deadline_s=deadline_s or 0, endpoint=self._endpoint
-            ) from cause
+            raise self._translate(cause, deadline_s or 0) from cause
         except TimeoutError as cause:
             raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s or 0) from cause
-
-    def prefetch(self) -> None:
-        """Begin to receive the next message, for the next ``receive``."""
-        self._call.prefetch()
+        return message
 
     def cancel(self) -> None:
         """End the call; harmless when it has ended."""
         self._call.cancel()
 
+    def _translate(self, cause: grpc.RpcError, deadline_s: float) -> PrefixdbError:
+        return translate(cause, writes=self._method.writes, deadline_s=deadline_s, endpoint=self._endpoint)
 
-class Exchange(Generic[RequestT, ResponseT]):
+
+class Messages(_Answers[wire.ResponseStream[ResponseT], ResponseT]):
+    """The messages of one streaming answer, with our errors."""
+
+    def prefetch(self) -> None:
+        """Begin to receive the next message, for the next ``receive``."""
+        self._call.prefetch()
+
+
+class Exchange(_Answers[wire.Duplex[RequestT, ResponseT], ResponseT], Generic[RequestT, ResponseT]):
     """One bidirectional call, with our errors."""
-
-    def __init__(
-        self,
-        call: wire.Duplex[RequestT, ResponseT],
-        method: Method[RequestT, ResponseT],
-        endpoint: str,
-        token: str | None,
-    ) -> None:
-        self.token = token
-        self._call = call
-        self._method = method
-        self._endpoint = endpoint
 
     def send(self, message: RequestT, deadline_s: float) -> None:
         """Send a message; raises as ``receive``."""
@@ -76,15 +66,6 @@ class Exchange(Generic[RequestT, ResponseT]):
             raise self._translate(cause, deadline_s) from cause
         except TimeoutError as cause:
             raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s) from cause
-
-    def receive(self, deadline_s: float | None) -> ResponseT | None:
-        """Return the next message, None after the last; raises as ``Messages.receive``."""
-        try:
-            return self._call.receive(deadline_s)
-        except grpc.RpcError as cause:
-            raise self._translate(cause, deadline_s or 0) from cause
-        except TimeoutError as cause:
-            raise deadline_exceeded(writes=self._method.writes, deadline_s=deadline_s or 0) from cause
 
     def offer(self, message: RequestT) -> None:
         """Send a message, however long that takes; when the call has ended, whoever receives learns of it."""
@@ -98,10 +79,3 @@ class Exchange(Generic[RequestT, ResponseT]):
     def finish_sending(self) -> None:
         """Say that no message follows."""
         self._call.finish_sending()
-
-    def cancel(self) -> None:
-        """End the call; harmless when it has ended."""
-        self._call.cancel()
-
-    def _translate(self, cause: grpc.RpcError, deadline_s: float) -> PrefixdbError:
-        return translate(cause, writes=self._method.writes, deadline_s=deadline_s, endpoint=self._endpoint)
