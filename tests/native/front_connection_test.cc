@@ -35,6 +35,7 @@ struct Known : Stage {
   void CheckEmpty() {
     Until([&] { return gateway->running() == 0 && methods_alive == 0 && last.expired(); });
     Until([&] { return gateway->incoming.held() == 0; });
+    CHECK(On([&] { return outlived; }) == 0);
   }
 };
 

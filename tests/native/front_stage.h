@@ -196,6 +196,7 @@ struct Stage {
   std::vector<std::weak_ptr<Call>> begun;  // By /fake/Later, Scan and Pipe.
   std::vector<std::string> said;           // What methods were told.
   int methods_alive = 0;
+  int outlived = 0;                // Calls, by their methods: never.
   std::function<void(Call&)> act;  // What /fake/Act does.
 };
 
@@ -203,8 +204,11 @@ inline Stage* Current() { return Stage::here; }
 
 class FakeMethod final : public Method {
  public:
-  FakeMethod() { ++Current()->methods_alive; }
-  ~FakeMethod() override { --Current()->methods_alive; }
+  explicit FakeMethod(std::weak_ptr<Call> call) : call_(std::move(call)) { ++Current()->methods_alive; }
+  ~FakeMethod() override {
+    --Current()->methods_alive;
+    Current()->outlived += call_.expired();
+  }
   void OnMessage(Call& call, std::string_view message) override {
     Current()->said.emplace_back("message " + std::string(message.substr(0, 32)));
     if (message == "hold") return;
@@ -218,6 +222,9 @@ class FakeMethod final : public Method {
   }
   void OnDrained(Call&) override { Current()->said.emplace_back("drained"); }
   void OnReadmitted(Call&) override { Current()->said.emplace_back("readmitted"); }
+
+ private:
+  const std::weak_ptr<Call> call_;
 };
 
 // Has a page whenever one is wanted.
@@ -244,7 +251,7 @@ inline std::unique_ptr<Method> BeginEcho(Call& call) {
 inline std::unique_ptr<Method> BeginLater(Call& call) {
   Current()->last = call.weak_from_this();
   Current()->begun.push_back(call.weak_from_this());
-  return std::make_unique<FakeMethod>();
+  return std::make_unique<FakeMethod>(call.weak_from_this());
 }
 inline std::unique_ptr<Method> BeginAct(Call& call) {
   Current()->last = call.weak_from_this();

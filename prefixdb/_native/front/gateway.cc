@@ -104,12 +104,12 @@ void GatewayParts::EndPass() {
   ClearGone();
 }
 
-// Forwards before the streams they tell, methods before the calls they know.
+// Methods before the calls they know, forwards before the streams they tell: what was made last goes first.
 void GatewayParts::ClearGone() {
-  const auto methods = std::exchange(methods_, {});
-  const auto forwards = std::exchange(forwards_, {});
-  const auto streams = std::exchange(streams_, {});
   const auto gone = std::exchange(gone_, {});
+  const auto streams = std::exchange(streams_, {});
+  const auto forwards = std::exchange(forwards_, {});
+  const auto methods = std::exchange(methods_, {});
 }
 
 void GatewayParts::ArmSweep() {
