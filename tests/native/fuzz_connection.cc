@@ -183,7 +183,7 @@ class Play {
       case 6:
         return Know();
       default:
-        CHECK_FINE(ground_.opened->Flush());
+        return ground_.Flush();
     }
   }
 

@@ -21,6 +21,7 @@ class BlockMaker {
     if ((missing & 7) != 7) block += '\x83';  // :method POST, of the table.
     if ((missing & 7) != 6) block += '\x86';  // :scheme http
     if ((missing & 7) != 5) block += Literal(0x04, "", Path());
+    if ((missing & 7) != 2) block += Literal(0x01, "", "x");  // :authority
     if ((missing & 7) != 4) block += Literal(0, "te", "trailers");
     if ((missing & 7) != 3) block += Literal(0, "content-type", ContentType());
     if ((missing & 24) != 24) block += Literal(0x10, "authorization", Authorization());

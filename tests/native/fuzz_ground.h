@@ -110,8 +110,13 @@ class Ground {
 
   // A row that nobody can read.
   void Damage() {
-    CHECK_FINE(opened->PutRaw(*EncodeDataKey(kTenant, 0, "a"), "\x7f"));
+    Stubbornly([this] { return opened->PutRaw(*EncodeDataKey(kTenant, 0, "a"), "\x7f"); });
     damaged_ = true;
+  }
+
+  // From now on rows are read from files.
+  void Flush() {
+    Stubbornly([this] { return opened->Flush(); });
   }
 
   // Sessions that were made before that cannot write any more.
@@ -142,9 +147,24 @@ class Ground {
     return session;
   }
 
-  Opened opened;
+  Opened opened{Options()};
 
  private:
+  // Files are written now and then, not all the time.
+  static OpenOptions Options() {
+    OpenOptions options = SmallStore();
+    options.write_buffer_bytes = 4 << 20;
+    return options;
+  }
+  // Again after a write stall.
+  template <typename Doing>
+  static void Stubbornly(Doing doing) {
+    WaitFor([&] {
+      const Outcome outcome = doing();
+      Insist(outcome.ok() || outcome.text.starts_with("Result incomplete"), outcome.text);
+      return outcome.ok();
+    });
+  }
   uint64_t Sequence() {
     uint64_t sequence = 0;
     CHECK_FINE(opened->LastSequence(&sequence));

@@ -25,6 +25,8 @@ inline std::string NumberField(uint32_t number, uint64_t value) {
 // Each part is made before the next one: compilers differ in what they evaluate first in `a + b`, and an input means
 // the same with all of them.
 class RequestMaker {
+  static constexpr size_t kMessageBytesMax = 200'000;
+
  public:
   explicit RequestMaker(Decisions* input) : input_(*input) {}
 
@@ -75,7 +77,7 @@ class RequestMaker {
     const size_t which = input_.Below(16);
     if (which < std::size(kKnown)) return std::string(kKnown[which]);
     if (which == 10) return "";
-    if (which == 11) return std::string(1024 + input_.Below(3), 'L');
+    if (which == 11) return std::string(4095 + input_.Below(3), 'L');
     if (which == 12) return "\xff\xff";
     if (which == 13) return "k0" + std::to_string(input_.Below(100));
     return Text();
@@ -138,7 +140,7 @@ class RequestMaker {
   }
   void AddBatchGet(std::string* to) {
     AddDatabase(2, to);
-    const size_t times = input_.Below(16) == 15 ? 700 : 1;  // Equal keys are read once, and answered each time.
+    const size_t times = input_.Below(16) == 15 ? 1'000 : 1;  // Equal keys are read once, and answered each time.
     for (size_t keys = input_.Below(12); keys > 0; --keys) {
       std::string key;
       AddKey(&key);
@@ -167,11 +169,14 @@ class RequestMaker {
     }
   }
   void AddPipeline(std::string* to) {
-    *to += NumberField(1, input_.Byte());
+    const uint8_t id = input_.Byte();
+    *to += NumberField(1, id);
+    const size_t times = id < 240 ? 1 : id < 255 ? 150 : 1'001;
     for (size_t count = input_.Below(9); count > 0; --count) {
       const size_t which = input_.Below(5);
       const std::string request = Make(static_cast<front::NativeMethod>(which));
-      *to += BytesField(2, BytesField(static_cast<uint32_t>(which + 1), request));
+      const std::string operation = BytesField(2, BytesField(static_cast<uint32_t>(which + 1), request));
+      for (size_t time = 0; time < times && to->size() < kMessageBytesMax; ++time) *to += operation;
     }
   }
 
