@@ -14,6 +14,10 @@ from prefixdb.limits import REQUEST_BYTES_MAX
 
 ChannelOption = tuple[str, str | int]
 
+CONNECT_MS_MIN = 3_000
+"""How long the server may take to answer a new connection, with TLS, before another one is tried; less than a call's
+usual deadline, so that a call to an address that swallows everything is told of that, and not of its own deadline."""
+
 
 def channel_options(options: ClientOptions) -> list[ChannelOption]:
     """Return gRPC's channel arguments."""
@@ -25,7 +29,8 @@ def channel_options(options: ClientOptions) -> list[ChannelOption]:
         ("grpc.service_config", service_config(options.read_attempts)),
         # A server that restarts is back in about a second; gRPC's own first wait is longer than that.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # Not a wait: how long a connection may take at least. A far or busy server needs more than one of those waits.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MIN),
         ("grpc.max_reconnect_backoff_ms", 2000),
         # Clients of one process must not share a connection's back-off, nor the limit of streams on it.
         ("grpc.use_local_subchannel_pool", 1),
