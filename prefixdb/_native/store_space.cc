@@ -102,7 +102,8 @@ Outcome Store::Compact(const std::optional<std::string>& begin, const std::optio
   options.exclusive_manual_compaction = false;
   // Both rewrite the bottommost level, which trivial moves and flushes reach unfiltered. The optimized one spares files
   // that came into being since it began, because they went through the filter, except those of a compaction that was
-  // running before: its filter has the set of bans of its own beginning.
+  // running before: its filter has the set of bans of its own beginning. Neither sees what such a compaction brings
+  // below the levels that had files when this one began; who drops a ban's rows proves that, and comes again.
   uint64_t running = 0;
   options.bottommost_level_compaction =
       db_->GetIntProperty(rocksdb::DB::Properties::kNumRunningCompactions, &running) && running == 0

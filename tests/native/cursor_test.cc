@@ -106,6 +106,7 @@ TEST_CASE("a view that was opened before a ban keeps its rows while compactions 
   Opened store;
   for (uint64_t row = 0; row < 3000; ++row) store.Put(Key(6, row), std::string(100, 'x'));
   CHECK_FINE(store->Flush());
+  store.WaitForCompactions();
   const auto cursor = store.Walk(6);
   RowBlock first;
   CHECK_FINE(cursor->Fetch(10, UINT64_MAX, 0, &first));

@@ -138,6 +138,20 @@ class Opened {
     CHECK_FINE(store_->Compact(std::nullopt, std::nullopt, [] { return true; }, &finished));
     REQUIRE(finished);
   }
+  // Waits until the engine does nothing by itself and has nothing left to do. A compaction that it has begun before may
+  // carry a file, as it is, past the levels at which one that is asked for finds files to rewrite.
+  void WaitForCompactions() {
+    WaitFor([this] {
+      uint64_t busy = 0;
+      for (const char* what :
+           {"mem-table-flush-pending", "num-running-flushes", "compaction-pending", "num-running-compactions"}) {
+        uint64_t value = 0;
+        CHECK_FINE(store_->PropertyInt(std::string("rocksdb.") + what, &value));
+        busy += value;
+      }
+      return busy == 0;
+    });
+  }
   std::shared_ptr<Cursor> Walk(uint64_t namespace_id, bool reverse = false) {
     const KeySpan span = *NamespaceSpan(namespace_id);
     std::shared_ptr<Cursor> cursor;
