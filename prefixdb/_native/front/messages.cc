@@ -61,7 +61,13 @@ bool Read(WireReader reader, TestField* test) {
   return reader.ok();
 }
 
-// `condition`: of a PutRequest; null for a Put of a Mutation, which has none.
+// `condition`: of a request; null for what is part of a Mutation, which has none.
+bool ReadCondition(WireReader reader, std::optional<TestField>* condition) {
+  if (condition == nullptr) return true;
+  if (!condition->has_value()) condition->emplace();
+  return Read(reader, &**condition);
+}
+
 bool ReadPut(WireReader reader, PutFields* put, std::optional<TestField>* condition) {
   while (reader.Next()) {
     switch (reader.tag()) {
@@ -78,9 +84,7 @@ bool ReadPut(WireReader reader, PutFields* put, std::optional<TestField>* condit
         put->ttl_ms = reader.number();
         break;
       case BytesTag(5):
-        if (condition == nullptr) break;
-        if (!condition->has_value()) condition->emplace();
-        if (!Read(reader.message(), &**condition)) return false;
+        if (!ReadCondition(reader.message(), condition)) return false;
         break;
     }
   }
@@ -97,9 +101,7 @@ bool ReadDelete(WireReader reader, DeleteFields* deletion, std::optional<TestFie
         deletion->database = reader.low_number();
         break;
       case BytesTag(3):
-        if (condition == nullptr) break;
-        if (!condition->has_value()) condition->emplace();
-        if (!Read(reader.message(), &**condition)) return false;
+        if (!ReadCondition(reader.message(), condition)) return false;
         break;
     }
   }
