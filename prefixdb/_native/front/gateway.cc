@@ -86,6 +86,11 @@ void GatewayParts::Bury(std::shared_ptr<Stream> stream) {
   ScheduleEnd();
 }
 
+void GatewayParts::Bury(std::string message) {
+  messages_.push_back(std::move(message));
+  ScheduleEnd();
+}
+
 void GatewayParts::ScheduleEnd() {
   if (std::exchange(end_due_, true)) return;
   loop.Defer([self = self_] {
@@ -106,6 +111,7 @@ void GatewayParts::EndPass() {
 
 // Methods before the calls they know, forwards before the streams they tell: what was made last goes first.
 void GatewayParts::ClearGone() {
+  const auto messages = std::exchange(messages_, {});
   const auto gone = std::exchange(gone_, {});
   const auto streams = std::exchange(streams_, {});
   const auto forwards = std::exchange(forwards_, {});

@@ -41,6 +41,7 @@ class GatewayParts final : public Gateway {
   void Bury(std::unique_ptr<Method> method);
   void Bury(std::unique_ptr<Forward> forward);
   void Bury(std::shared_ptr<Stream> stream);
+  void Bury(std::string message);  // Large: it stays where it is in memory.
 
   Loop& loop;
   Services& services;
@@ -70,6 +71,7 @@ class GatewayParts final : public Gateway {
   std::vector<std::unique_ptr<Method>> methods_;
   std::vector<std::unique_ptr<Forward>> forwards_;
   std::vector<std::shared_ptr<Stream>> streams_;
+  std::vector<std::string> messages_;
   bool end_due_ = false;
   Loop::TimerId sweep_timer_ = 0;
 };

@@ -31,6 +31,7 @@ HttpConnection::HttpConnection(GatewayParts* gateway, std::unique_ptr<Socket> so
       block_since_(made_at_),
       pinged_at_(made_at_),
       leaving_at_(made_at_),
+      calmed_at_(made_at_),
       age_(Spread(gateway->limits.age, made_at_)) {}
 
 HttpConnection::~HttpConnection() { Close(); }
@@ -83,7 +84,7 @@ void HttpConnection::Read() {
   const std::span<uint8_t> buffer(gateway_->read_buffer);
   more_ = false;
   size_t total = 0;
-  while (!broken_) {
+  while (!broken_ && !calmed_) {
     const Socket::Progress progress = socket_->Read(buffer);
     if (progress.io == Socket::Io::kAgain) {
       more_ = (socket_->wants() & EPOLLIN) == 0;
@@ -106,7 +107,12 @@ void HttpConnection::Wake() noexcept {
   if (!closed_) gateway_->Wake(this);
 }
 
-void HttpConnection::Calm() { nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM); }
+// The connection is closed when GOAWAY has gone, or when the peer does not take it soon.
+void HttpConnection::Calm() noexcept {
+  if (std::exchange(calmed_, true)) return;
+  calmed_at_ = now();
+  if (nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM) != 0) Break();
+}
 
 const std::string& HttpConnection::certificate_text() {
   if (certificate_text_.empty()) certificate_text_ = Base64(socket_->peer_certificate());
@@ -152,7 +158,8 @@ void HttpConnection::Close() {
 void HttpConnection::Look(Loop::Time now) {
   const Limits& limits = gateway_->limits;
   if (closed_) return;
-  const bool late = (!settled_ && now - made_at_ > limits.handshake) ||
+  const bool late = (calmed_ && now - calmed_at_ > limits.goaway_notice) ||
+                    (!settled_ && now - made_at_ > limits.handshake) ||
                     (block_open_ && now - block_since_ > limits.handshake) ||
                     (!leftover_.empty() && now - wrote_at_ > limits.write_stall);
   if (late) return Close();

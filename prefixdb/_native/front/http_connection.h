@@ -62,7 +62,7 @@ class HttpConnection final : public Loop::Watcher {
     }
     Wake();
   }
-  void Calm();  // Too much of something: GOAWAY ENHANCE_YOUR_CALM.
+  void Calm() noexcept;  // Too much of something: GOAWAY ENHANCE_YOUR_CALM.
   Stream* StreamOf(int32_t id) const noexcept {
     return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session_, id));
   }
@@ -124,6 +124,7 @@ class HttpConnection final : public Loop::Watcher {
   bool fresh_ = false;    // There are calls that began in this pass.
   bool leaving_ = false;  // GOAWAY was sent, the notice or more.
   bool left_ = false;     // The last GOAWAY was sent.
+  bool calmed_ = false;   // It was too much: nothing of the peer is looked at any more.
 
   Loop::Time made_at_;
   Loop::Time heard_at_;
@@ -132,6 +133,7 @@ class HttpConnection final : public Loop::Watcher {
   Loop::Time block_since_;
   Loop::Time pinged_at_;
   Loop::Time leaving_at_;
+  Loop::Time calmed_at_;
   std::chrono::milliseconds age_;
 };
 

@@ -106,8 +106,9 @@ void HttpConnection::Rewatch() {
   uint32_t wanted = socket_->wants() & EPOLLIN;  // Not while TLS reads nothing before it could write.
   if (full_ || more_) wanted |= EPOLLOUT;
   if (!leftover_.empty() || !shaken_) wanted |= socket_->wants();
-  // A peer that makes us owe it frames and reads none is not read from.
-  if (!leftover_.empty() && nghttp2_session_get_outbound_queue_size(session_) > gateway_->limits.frames_waiting) {
+  // A peer that makes us owe it frames and reads none is not read from, nor is one that was sent away.
+  if (!leftover_.empty() &&
+      (calmed_ || nghttp2_session_get_outbound_queue_size(session_) > gateway_->limits.frames_waiting)) {
     wanted = EPOLLOUT;
   }
   if (wanted == watched_) return;

@@ -22,7 +22,13 @@ class Account {
   Account(size_t most, Account* whole) : most_(most), whole_(whole) {}
   bool Hold(size_t bytes, const void* holder) noexcept {
     if (!HasRoom(bytes) && !Favours(holder)) return false;
-    for (Account* each = this; each != nullptr; each = each->whole_) each->held_ += bytes;
+    Add(bytes);
+    return true;
+  }
+  // The same, for one who can do without.
+  bool HoldIfRoom(size_t bytes) noexcept {
+    if (!HasRoom(bytes)) return false;
+    Add(bytes);
     return true;
   }
   void Release(size_t bytes) noexcept {
@@ -38,6 +44,9 @@ class Account {
  private:
   bool HasRoom(size_t bytes) const noexcept {
     return held_ + bytes <= most_ && (whole_ == nullptr || whole_->HasRoom(bytes));
+  }
+  void Add(size_t bytes) noexcept {
+    for (Account* each = this; each != nullptr; each = each->whole_) each->held_ += bytes;
   }
   Account* Root() noexcept { return whole_ == nullptr ? this : whole_->Root(); }
   bool Favours(const void* holder) noexcept {
@@ -78,6 +87,12 @@ class Intake {
     if (held_ + owed_connection_ == 0) Finish();  // Of a call that is passed on no message is ever whole.
   }
   void LeaveAll() noexcept { Leave(held_ + owed_connection_); }
+  // What is here has become so much more: it was compressed. False: there is no room.
+  [[nodiscard]] bool Grow(size_t bytes) noexcept {
+    if (!account_->HoldIfRoom(bytes)) return false;
+    held_ += bytes;
+    return true;
+  }
   // A message is whole; what it holds leaves when it was answered.
   void Finish() noexcept { account_->Finish(this); }
   // The client may send as much again as it has sent, or `bytes` of it.

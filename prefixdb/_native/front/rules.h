@@ -34,6 +34,7 @@ class RuleSet {
   // One rule alone covers all of start <= key < end; an empty end is the end of the database.
   bool PermitsRange(Right right, uint16_t database, std::string_view start, std::string_view end) const;
   size_t bytes() const noexcept { return bytes_; }  // Memory, about.
+  bool operator==(const RuleSet&) const = default;
 
  private:
   using Prefixes = std::vector<std::string>;
@@ -42,6 +43,7 @@ class RuleSet {
     bool all = false;  // Every key of every database: the usual case, answered at once.
     Prefixes everywhere;
     std::map<uint16_t, Prefixes> databases;
+    bool operator==(const Side&) const = default;
   };
   const Side& of(Right right) const noexcept { return right == Right::kRead ? read_ : write_; }
 

@@ -9,6 +9,8 @@ namespace prefixdb::front {
 namespace {
 
 constexpr uint8_t kCancelled = 1;
+// Smaller ones may be kept inside of the string, where a method still looks at them.
+constexpr size_t kLargeMessageBytes = 4096;
 constexpr uint8_t kDeadlineExceeded = 4;
 
 std::string Seconds(std::chrono::milliseconds patience) { return std::to_string(patience.count() / 1000) + " s."; }
@@ -77,6 +79,8 @@ void Stream::CutWith(Status status) {
 void Stream::Ended(uint8_t code) {
   if (state_ == State::kEnded) return;
   state_ = State::kEnded;
+  BuryMessage();
+  intake_.Leave(std::exchange(message_bytes_, 0));
   loop_.Cancel(std::exchange(deadline_timer_, 0));
   if (!ours_) return;
   const auto took = std::chrono::steady_clock::now() - started_;
@@ -90,6 +94,13 @@ void Stream::BuryWork() {
   GatewayParts& gateway = connection_->gateway();
   if (method_) gateway.Bury(std::move(method_));
   if (forward_) gateway.Bury(std::move(forward_));
+}
+
+// What was asked is of no use any more: a client that does not take the answer keeps no room of the others.
+void Stream::BuryMessage() {
+  if (message_.size() <= kLargeMessageBytes) return;
+  connection_->gateway().Bury(std::move(message_));
+  message_.clear();
 }
 
 void Stream::ReleaseUnread() {

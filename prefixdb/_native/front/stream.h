@@ -118,6 +118,7 @@ class Stream final : public Call, public ForwardSink {
   void Ended(uint8_t code);
   void ExceedDeadline();
   void BuryWork();
+  void BuryMessage();
   void ReleaseUnread();
   bool CarriesRows() const noexcept;
   bool IsCommitting() const noexcept;

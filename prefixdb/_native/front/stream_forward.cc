@@ -34,6 +34,7 @@ void Stream::Punt() {
   framed.reserve(kMessageHeadBytes + message_.size());
   AppendMessageHead(message_.size(), &framed);
   framed += message_;
+  BuryMessage();
   own_passed_on_ = framed.size();
   forward_->Write(framed, true);
 }

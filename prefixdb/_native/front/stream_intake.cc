@@ -148,8 +148,12 @@ void Stream::OnReadmitted(Admitted answer) {
   readmitting_ = false;
   if (!ours_) return;
   if (answer.refusal) return CutWith(*answer.refusal);
-  session_ = std::move(answer.session);
+  const SessionPtr before = std::exchange(session_, std::move(answer.session));
   if (!May(*session_, facts_->needs)) return CutWith(front::Fail(Reason::kNotPermitted));
+  // Nobody knows any more which keys an answer was made of. Of a scan its range is known, and it looks itself.
+  if (responder_.bytes() > 0 && facts_->method != NativeMethod::kScan && before->rules != session_->rules) {
+    return CutWith(front::Fail(Reason::kWriteStall, "The rules were changed before the answer was taken; ask again."));
+  }
   responder_.Resume();
   if (std::exchange(begin_after_, false)) {
     Begin();
@@ -236,6 +240,14 @@ bool Stream::PumpOne() {
   }
   wants_message_ = false;
   intake_.Finish();
+  if (message_.size() > message_bytes_) {
+    const size_t more = message_.size() - message_bytes_;
+    if (!intake_.Grow(more)) {
+      EndWith(StatusOf(front::Fail(Reason::kRateLimited)));
+      return false;
+    }
+    message_bytes_ += more;
+  }
   if (!facts_->client_streams) {
     Begin();
     return false;

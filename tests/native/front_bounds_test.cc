@@ -1,0 +1,122 @@
+// Goal: what a client may hold on to is bounded by what it costs, not by what it sends: compressed messages, answers
+// that it does not take, rules that have changed meanwhile, and a connection that was sent away.
+//
+// Method: as front_connection_test.cc, with small limits; clients that take the first window and no more.
+#include "front_stage.h"
+#include "gzip_support.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace prefixdb::test;
+
+struct Known : Stage {
+  explicit Known(Limits limits = {}) : Stage(limits) { Know(); }
+  size_t Held() {
+    return On([&] { return gateway->incoming.held(); });
+  }
+};
+
+Fields Packing() {
+  Fields more = kToken;
+  more.emplace_back("grpc-encoding", "gzip");
+  return more;
+}
+
+int32_t SendPacked(Client& client, const std::string& path, size_t bytes) {
+  return client.Begin(CallHead(path, Packing()), Framed(Packed(std::string(bytes, 'z')), 1));
+}
+
+void GiveRoom(Client& client, int32_t id, int32_t bytes) {
+  nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, 0, bytes);
+  nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, id, bytes);
+}
+
+TEST_CASE("a message counts for what it is, not for what it was packed into") {
+  Limits limits;
+  limits.incoming_per_connection = 1 << 20;
+  Known stage(limits);
+  Client client(stage.Connect());
+  const int32_t first = SendPacked(client, "/fake/Later", 700'000);
+  client.PumpUntil([&] { return stage.Held() == 700'000; });
+  const Answer& second = client.Await(SendPacked(client, "/fake/Later", 700'000));
+  CHECK(second.status() == 8);
+  CHECK(client.Await(SendPacked(client, "/fake/Echo", 300'000)).status() == 0);
+  Client other(stage.Connect());
+  CHECK(other.Await(SendPacked(other, "/fake/Echo", 700'000)).status() == 0);
+  CHECK(stage.Held() == 700'000);
+  client.Reset(first);
+  client.Pump();
+  stage.Until([&] { return stage.gateway->incoming.held() == 0; });
+  CHECK(client.Await(SendPacked(client, "/fake/Echo", 700'000)).status() == 0);
+}
+
+TEST_CASE("a message keeps no room of others while its answer waits to be taken") {
+  Known stage;
+  Client client(stage.Connect(), false);
+  const int32_t id = client.Unary("/fake/Echo", std::string(400'000, 'x'), kToken);
+  client.PumpUntil([&] { return client.of(id).body.size() == 65'535; });
+  CHECK(stage.Held() == 0);
+  GiveRoom(client, id, 1 << 20);
+  CHECK(client.Await(id).body.size() == 400'005);
+}
+
+TEST_CASE("an answer that waits under rules that were changed does not leave; under the same rules it does") {
+  Limits limits;
+  limits.sweep = 1h;
+  Known stage(limits);
+  for (const bool narrowed : {true, false}) {
+    stage.Know();
+    Client client(stage.Connect(), false);
+    const int32_t id = client.Unary("/fake/Echo", std::string(200'000, 'r'), kToken);
+    client.PumpUntil([&] { return client.of(id).body.size() == 65'535; });
+    stage.services.changes.Changed(7);
+    GiveRoom(client, id, 1 << 20);
+    client.Pump();
+    Stage::Grant grant;
+    grant.write = !narrowed;
+    stage.Admit(grant);
+    const Answer& answer = client.Await(id);
+    CHECK(answer.status() == (narrowed ? 14 : 0));
+    CHECK(answer.body.size() == (narrowed ? 65'535 : 200'005));
+  }
+}
+
+TEST_CASE("a peer that was sent away and does not take it is closed soon, and nothing it sends is looked at") {
+  Limits limits;
+  limits.sweep = 10ms;
+  limits.goaway_notice = 200ms;
+  limits.priorities = {20, 0};
+  Known stage(limits);
+  const int fd = stage.Connect(4096);
+  Client client(fd);
+  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  // More than the kernel takes for it.
+  nghttp2_submit_window_update(client.session(), NGHTTP2_FLAG_NONE, 0, 8 << 20);
+  const nghttp2_settings_entry wide{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 8 << 20};
+  nghttp2_submit_settings(client.session(), NGHTTP2_FLAG_NONE, &wide, 1);
+  CHECK(client.Await(client.Unary("/fake/Echo", "x", kToken)).status() == 0);
+  stage.Act([](Call& call) { call.Reply(std::string(4 << 20, 'y')); });
+  const auto tell = [fd](const std::string& bytes) {  // Takes nothing meanwhile.
+    REQUIRE(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  };
+  tell(Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1001, Block(CallHead("/fake/Act", kToken))) +
+       Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1001, Framed("x")));
+  stage.Until([&] { return stage.Ended(NativeMethod::kWrite, 0) == 1; });
+  stage.On([] { return 0; });  // The pass is over, the kernel full.
+  std::string flood;
+  for (int i = 0; i < 30; ++i) flood += Frame(NGHTTP2_PRIORITY, 0, 1001, std::string("\0\0\0\0\1", 5));
+  tell(flood);
+  const std::string late =
+      Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1003, Block(CallHead("/fake/Put", kToken))) +
+      Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1003, Framed("late"));
+  const auto before = std::chrono::steady_clock::now();
+  WaitFor([&] {
+    send(fd, late.data(), late.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return stage.services.metrics.connections.load() == 0;
+  });
+  CHECK(std::chrono::steady_clock::now() - before < 5s);
+  CHECK(stage.Ended(NativeMethod::kPut, 0) == 0);
+}
+
+}  // namespace
