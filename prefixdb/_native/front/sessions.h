@@ -17,6 +17,9 @@
 //      A pass that began before the move may have asked Holds() and been told yes; what it sends is with the kernel
 //      when it ends. A pass that begins later sees the move. So when Changed() has returned nothing leaves that was
 //      checked before it.
+//      But for frames that were made before the move and that the kernel did not take, because the client does not
+//      read: up to 64 KiB and a frame of a connection, of rows that its client was answered while it might have them.
+//      They go when it reads on, or with the connection (transport_limits.h, `write_stall`).
 //   3. A write that was submitted before the change may be committed after it, as one that was under way. Not into a
 //      namespace that was changed: each write carries the guard of the namespace's row into the commit itself.
 //
