@@ -34,6 +34,7 @@ from tests.service.test_transport_limits import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    RST_STREAM,
     RawClient,
     code_of,
     frame,
@@ -96,6 +97,18 @@ def headers_of(connection: socket.socket) -> dict[str, str]:
             found |= {str(name): str(value) for name, value in decoder.decode(payload)}
             if flags & END_STREAM:
                 return found
+
+
+def answered(connection: socket.socket) -> None:
+    """Read until the one call on a connection is answered or reset."""
+    received = b""
+    while more := connection.recv(65_536):
+        received += more
+        while len(received) >= 9 and len(received) >= 9 + (size := int.from_bytes(received[:3], "big")):
+            if received[3] in (HEADERS, RST_STREAM):
+                return
+            received = received[9 + size :]
+    raise AssertionError("the connection was closed")
 
 
 def odd_messages(seed: int) -> Iterator[bytes]:
@@ -171,6 +184,25 @@ def test_bytes_of_a_header_that_is_no_text_are_not_logged(tmp_path: Path) -> Non
     finally:
         root.handlers[:] = before[0]
         root.setLevel(before[1])
+
+
+@pytest.mark.parametrize("settings", [{}, {"server.front": "python"}], ids=["any front", "python"])
+def test_a_path_that_is_no_text_hurts_nobody_else(tmp_path: Path, settings: dict[str, object]) -> None:
+    path = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/\xff\xfe"), (b":authority", b"x")]
+    block = b"".join(literal(*field) for field in [*path, (b"te", b"trailers"), (b"content-type", b"application/grpc")])
+
+    async def main() -> None:
+        async with running(tmp_path / "data", settings=settings) as server:
+            token = server.token(server.create("acme").id)
+            client = await asyncio.to_thread(RawClient, server.app.address)
+            client.socket.sendall(frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
+            await asyncio.to_thread(answered, client.socket)
+            caller = server.nobody(token)
+            assert await caller.call(caller.auth.WhoAmI, auth_pb2.WhoAmIRequest())
+            assert await caller.get(pb.GetRequest(key=b"k")) is not None
+            client.close()
+
+    asyncio.run(main())
 
 
 def test_of_a_librarys_message_only_what_its_programmer_wrote_is_logged() -> None:
