@@ -140,7 +140,11 @@ class RequestMaker {
   }
   void AddBatchGet(std::string* to) {
     AddDatabase(2, to);
-    const size_t times = input_.Below(16) == 15 ? 1'000 : 1;  // Equal keys are read once, and answered each time.
+    const size_t how = input_.Below(16);
+    const size_t times = how == 15 ? 1'000 : 1;  // Equal keys are read once, and answered each time.
+    for (size_t number = 0; how == 14 && number < 150; ++number) {
+      *to += BytesField(1, "k" + std::to_string(1'000 + number).substr(1));
+    }
     for (size_t keys = input_.Below(12); keys > 0; --keys) {
       std::string key;
       AddKey(&key);
