@@ -148,12 +148,13 @@ def _run(overrides: dict[str, object], file: Path | None, announce: Callable[[Ap
     import asyncio
 
     try:
-        from prefixdb.server import logs
+        from prefixdb.server import logs, process
         from prefixdb.server.config import load_config
     except ImportError as failure:
         raise missing_server(failure) from failure
     config = load_config(file, os.environ, overrides)
     logs.configure(config.log.level)
+    process.prepare()
     asyncio.run(_serve(config, announce))
 
 

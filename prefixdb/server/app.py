@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prefixdb import __version__
 from prefixdb.backup.spool_room import SpoolRoom
 from prefixdb.catalog.issuers import Issuers
 from prefixdb.catalog.namespaces import Registry
@@ -22,19 +20,18 @@ from prefixdb.catalog.tokens import Keyring, TokenAuthority
 from prefixdb.clock import Clock, SystemClock
 from prefixdb.errors import PrefixdbError, Reason, error
 from prefixdb.reclaim import Reclaimer
-from prefixdb.server import alarms, logs
+from prefixdb.server import alarms
 from prefixdb.server.alarms import Alarms, keep_looking
 from prefixdb.server.audit import AUDIT_FILE, AuditFile
 from prefixdb.server.config import ServerConfig
 from prefixdb.server.exposure import notices
 from prefixdb.server.fronts import Front, PythonFront, choose_front
 from prefixdb.server.http import HttpServer, Page
-from prefixdb.server.lifecycle import run_until_signalled
 from prefixdb.server.metrics import CONTENT_TYPE, Facts, Metrics
 from prefixdb.server.standard import Health, reflection_handlers
 from prefixdb.server.tls import Certificates
 from prefixdb.server.tls_subject import check_certificate
-from prefixdb.server.transport import check_exposure, is_local, join_address, raise_open_files, split_address
+from prefixdb.server.transport import check_exposure, is_local, join_address, split_address
 from prefixdb.service.administration import Administration
 from prefixdb.service.arrivals import Arrivals, Replies
 from prefixdb.service.auth import Auth
@@ -463,38 +460,3 @@ class App:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-
-async def serve(config: ServerConfig, *, ready: Callable[[str], None] | None = None) -> None:
-    """Run a server until SIGTERM or SIGINT; then let calls finish, and return.
-
-    Args:
-        config: see ``load_config``.
-        ready: called with the address once calls are answered; without it the ready line goes to standard output.
-
-    Raises:
-        PrefixdbError: as ``App.start``.
-    """
-    app = await App.start(config)
-
-    def announce() -> None:
-        if ready is not None:
-            ready(app.address)
-        else:
-            sys.stdout.write(f"prefixdb {__version__} listening on {app.address} ({app.made_of})\n")
-            sys.stdout.flush()
-
-    await run_until_signalled(app, config.server.ready_file, announce)
-
-
-def run(config: ServerConfig, *, ready: Callable[[str], None] | None = None) -> int:
-    """Run a server in this process; return its exit status: 0 after a signal, 64 + gRPC code when it cannot start."""
-    logs.configure(config.log.level)
-    raise_open_files()
-    try:
-        asyncio.run(serve(config, ready=ready))
-    except PrefixdbError as failure:
-        _LOG.error("the server cannot start", extra={"reason": failure.reason.name, "why": failure.message})
-        sys.stderr.write(f"prefixdb: {failure.message}\n")
-        return 64 + int(failure.code)
-    return 0

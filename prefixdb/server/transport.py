@@ -42,9 +42,6 @@ CLIENT_PING_MS_MIN = 5_000
 CONNECTIONS_MAX = 4_096
 """Open connections, where the process may open that many files; see ``connections_max``."""
 
-OPEN_FILES_WANTED = 65_536
-"""Files the server's process asks to be allowed; the usual default of 1,024 is few for a store with clients."""
-
 _OTHER_FILES = 64
 """Open files that are neither connections nor tables: logs, the audit, the HTTP port, the event loop."""
 
@@ -75,14 +72,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", CLIENT_PING_MS_MIN),
     ("grpc.http2.max_ping_strikes", 3),
 )
-
-
-def raise_open_files() -> None:
-    """Let this process open as many files as it may ask for, at most ``OPEN_FILES_WANTED``."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def connections_max() -> int:

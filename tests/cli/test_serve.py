@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,12 +28,13 @@ READY = re.compile(r"prefixdb \S+ listening on (\S+) \(store: (\w+), front: (\w+
 
 
 @contextmanager
-def serving(cli: Cli, *arguments: str, errors: Path, status: int = 0) -> Iterator[re.Match[str]]:
-    """Run ``serve``, yield its ready line, stop it, and check how it ended."""
+def serving(
+    cli: Cli, *arguments: str, errors: Path, status: int = 0, before: Sequence[str] = ()
+) -> Iterator[re.Match[str]]:
+    """Run ``serve``, by way of a command that is put before it, yield its ready line, stop it, and check its end."""
     with errors.open("wb") as stderr:
-        process = subprocess.Popen(
-            cli.command("serve", *arguments), stdout=subprocess.PIPE, stderr=stderr, env=cli.environment, text=True
-        )
+        command = [*before, *cli.command("serve", *arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=cli.environment, text=True)
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
@@ -59,6 +61,14 @@ def test_dev_is_one_command_to_a_working_server_and_leaves_nothing(bare: Cli, tm
     assert not Path(directory).exists()
     assert bare("profile", "list", "--json").lines == []
     assert f"Removed {directory}" in errors.read_text()
+
+
+def test_the_server_may_open_as_many_files_as_its_process_may_ask_for(bare: Cli, tmp_path: Path) -> None:
+    few = ["prlimit", "--nofile=300:4000"]
+    pid_file = tmp_path / "pid"
+    told = ["sh", "-c", f'echo $$ > {pid_file}; exec "$@"', "sh"]
+    with serving(bare, "--dev", errors=tmp_path / "errors", before=[*few, *told]):
+        assert resource.prlimit(int(pid_file.read_text()), resource.RLIMIT_NOFILE) == (4_000, 4_000)
 
 
 def test_dev_does_not_touch_a_profile_of_the_user(bare: Cli) -> None:

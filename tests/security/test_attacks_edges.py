@@ -21,7 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from prefixdb.errors import PrefixdbError, Reason
-from prefixdb.server import audit, front, fronts, transport
+from prefixdb.server import audit, front, fronts, process, transport
 from prefixdb.v1 import key_value_pb2 as pb
 from prefixdb.v1 import namespaces_pb2
 from tests.service.test_transport_limits import (
@@ -153,7 +153,7 @@ def test_the_process_asks_for_more_open_files_and_never_for_fewer(monkeypatch: p
     monkeypatch.setattr(resource, "setrlimit", lambda _, pair: asked.append(pair))
     for soft, hard in ((1_024, 4_096), (1_024, 1 << 20), (1 << 20, 1 << 20), (4_096, 4_096)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, pair=(soft, hard): pair)
-        transport.raise_open_files()
+        process.raise_open_files()
     assert asked == [(4_096, 4_096), (65_536, 1 << 20)]
 
 
