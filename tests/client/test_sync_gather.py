@@ -196,7 +196,7 @@ def test_a_stream_nobody_waits_for_is_given_up(scripted: ScriptedServer) -> None
 
         def work(number: int) -> PrefixdbError:
             with pytest.raises(DeadlineExceededError) as caught:
-                db.with_deadline(0.1).get(str(number))
+                db.with_deadline(1).get(str(number))
             return caught.value
 
         sync_gather(work, 5)
