@@ -85,6 +85,7 @@ def _panel(axes: Any, name: str, sides: Mapping[str, Sequence[Sample]], most: in
     rates = [median(sides[side], "rows_per_s") or 0.0 for side in names]
     largest = max(rates)
     target = _target(name, sides)
+    reach = 0.0
     places = range(len(names))
     axes.barh(places, rates, height=0.74, color=[COLORS[side] for side in names])
     for place, side, rate in zip(places, names, rates, strict=True):
@@ -98,13 +99,14 @@ def _panel(axes: Any, name: str, sides: Mapping[str, Sequence[Sample]], most: in
             if target < end + largest * LABEL_SHARE:  # It would stand in the figure.
                 end = max(end, target)
         weight = "bold" if side == NATIVE else "normal"
+        reach = max(reach, end)
         axes.text(end + largest * 0.02, place, thousands(rate), va="center", fontsize=8, weight=weight)
     operation = BY_NAME[name]
     axes.set_title(f"{operation.title}", loc="left", fontsize=9.5, weight="bold", color=INK, pad=5)
     axes.set_title(f"thousand {operation.unit}", loc="right", fontsize=7.5, color=PALE, pad=5)
     axes.set_yticks(list(places), names, fontsize=8)
     axes.set_ylim(most - 0.45, -0.55)
-    axes.set_xlim(0, max(largest * 1.2, (target or 0) * 1.05))
+    axes.set_xlim(0, max(reach + largest * LABEL_SHARE, (target or 0) * 1.05))
     axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "bottom"):
