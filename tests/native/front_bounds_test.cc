@@ -82,6 +82,26 @@ TEST_CASE("an answer that waits under rules that were changed does not leave; un
   }
 }
 
+TEST_CASE("where an answer that does not leave may tell of writes, nobody is told that nothing was done") {
+  Limits limits;
+  limits.sweep = 1h;
+  Known stage(limits);
+  Client client(stage.Connect(), false);
+  const int32_t id = client.Begin(CallHead("/fake/Pipe", kToken), Framed(std::string(60'000, 'p')), false);
+  client.Write(id, Framed(std::string(60'000, 'q')));
+  client.PumpUntil([&] { return client.of(id).body.size() == 65'535; });
+  stage.services.changes.Changed(7);
+  GiveRoom(client, id, 1 << 20);
+  client.Pump();
+  Stage::Grant grant;
+  grant.write = false;
+  stage.Admit(grant);
+  const Answer& answer = client.Await(id);
+  CHECK(answer.status() == 14);
+  CHECK(answer.Field("grpc-message") == "The write failed and may or may not have been applied.");
+  CHECK(answer.body.size() == 65'535);
+}
+
 TEST_CASE("a peer that was sent away and does not take it is closed soon, and nothing it sends is looked at") {
   Limits limits;
   limits.sweep = 10ms;

@@ -152,6 +152,7 @@ void Stream::OnReadmitted(Admitted answer) {
   if (!May(*session_, facts_->needs)) return CutWith(front::Fail(Reason::kNotPermitted));
   // Nobody knows any more which keys an answer was made of. Of a scan its range is known, and it looks itself.
   if (responder_.bytes() > 0 && facts_->method != NativeMethod::kScan && before->rules != session_->rules) {
+    if (facts_->needs != Needs::kRead) return CutWith(front::Fail(Reason::kOutcomeUnknown));  // It tells of writes.
     return CutWith(front::Fail(Reason::kWriteStall, "The rules were changed before the answer was taken; ask again."));
   }
   responder_.Resume();
