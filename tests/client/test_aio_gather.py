@@ -195,7 +195,7 @@ async def test_a_stream_nobody_waits_for_is_given_up(scripted: ScriptedServer) -
 
         async def work(number: int) -> PrefixdbError:
             with pytest.raises(DeadlineExceededError) as caught:
-                await db.with_deadline(0.1).get(str(number))
+                await db.with_deadline(1).get(str(number))
             return caught.value
 
         await async_gather(work, 5)
