@@ -2,7 +2,7 @@
 
 Several generators run beside each other, each with its own operation for a few seconds at a time, then anew with new
 connections and a new token. Caches and memtables are made small and fill up in the first part of the run, which is not
-judged; after that nothing has a reason to grow, for the rows stay the same.
+judged, but not so small that RocksDB's compactions fall behind and writes are refused; after that nothing has a reason to grow, for the rows stay the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.bench.page.samples import Timing
 from tools.bench.page.side import Load
 from tools.bench.page.side_prefixdb import PrefixdbSide
 
-SETTINGS = {"PREFIXDB_STORE__CACHE": "32MiB", "PREFIXDB_STORE__WRITE_BUFFER": "4MiB"}
+SETTINGS = {"PREFIXDB_STORE__CACHE": "32MiB", "PREFIXDB_STORE__WRITE_BUFFER": "16MiB"}
 LANES: Sequence[Sequence[str]] = (
     ("get-uniform", "get-zipfian", "batch-get", "pipeline-get"),
     ("put", "write", "pipeline-put"),
