@@ -1,8 +1,9 @@
 """Ten minutes of everything at once, and whether the server's memory grows.
 
 Several generators run beside each other, each with its own operation for a few seconds at a time, then anew with new
-connections and a new token. Caches and memtables are made small and fill up in the first part of the run, which is not
-judged, but not so small that RocksDB's compactions fall behind and writes are refused; after that nothing has a reason to grow, for the rows stay the same.
+connections and a new token. Caches and memtables are made small, though not so small that compactions fall behind and
+writes are refused; they fill up in the first part of the run, which is not judged. After that nothing has a reason to
+grow, for the rows stay the same.
 """
 
 from __future__ import annotations
