@@ -186,7 +186,7 @@ void UpstreamLink::Flush() {
 }
 
 bool UpstreamLink::Fill() {
-  while (out_.size() - out_begin_ < kOutBytes) {
+  while (out_.size() < kOutBytes) {
     const uint8_t* bytes = nullptr;
     const ssize_t size = nghttp2_session_mem_send(session_.get(), &bytes);
     if (size < 0) return false;
@@ -205,20 +205,18 @@ void UpstreamLink::Tell() {
 }
 
 bool UpstreamLink::Drain() {
-  while (out_begin_ < out_.size()) {
-    const ssize_t bytes = send(fd_, out_.data() + out_begin_, out_.size() - out_begin_, MSG_NOSIGNAL);
+  size_t gone = 0;
+  while (gone < out_.size()) {
+    const ssize_t bytes = send(fd_, out_.data() + gone, out_.size() - gone, MSG_NOSIGNAL);
     if (bytes > 0) {
-      out_begin_ += static_cast<size_t>(bytes);
+      gone += static_cast<size_t>(bytes);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       break;
     } else if (errno != EINTR) {
       return false;
     }
   }
-  if (out_begin_ == out_.size()) {
-    out_.clear();
-    out_begin_ = 0;
-  }
+  out_.erase(0, gone);
   if (const bool waits = more_ || !out_.empty(); waits != waits_to_write_) {
     waits_to_write_ = waits;
     loop_->Rewatch(fd_, waits_to_write_ ? EPOLLIN | EPOLLOUT : EPOLLIN, this);

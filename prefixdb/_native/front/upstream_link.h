@@ -99,6 +99,8 @@ class UpstreamLink : public Loop::Watcher {
   bool retired() const noexcept { return retired_; }
   // Nothing will happen here any more.
   bool finished() const noexcept { return fd_ < 0 || (retired_ && calls_.empty()); }
+  // Bytes of memory for what the kernel has not taken.
+  size_t held() const noexcept { return out_.capacity(); }
 
   void OnReady(uint32_t events) override;
 
@@ -129,8 +131,7 @@ class UpstreamLink : public Loop::Watcher {
   std::unordered_map<int32_t, UpstreamCallPtr> calls_;
   std::vector<UpstreamCallPtr> moved_;  // Have something in `passed_on`.
   std::vector<int32_t> unsent_;         // Streams whose headers could not be sent.
-  std::string out_;
-  size_t out_begin_ = 0;
+  std::string out_;                     // What the kernel has not taken.
   std::vector<uint8_t> in_;
 };
 
