@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 using prefixdb::front::Descriptor;
 using prefixdb::front::Loop;
 using prefixdb::test::Running;
+using prefixdb::test::WaitFor;
 
 class Told : public Loop::Watcher {
  public:
@@ -91,6 +92,38 @@ TEST_CASE("what was posted before Stop is done, what comes after is destroyed an
   }
   CHECK(done == 1);
   CHECK(held.use_count() == 1);
+}
+
+TEST_CASE("whatever threads post while a loop stops and after it has ended is done or dropped, once, and not kept") {
+  constexpr size_t kThreads = 3;
+  auto held = std::make_shared<int>(0);
+  std::array<std::vector<int>, kThreads> done;
+  {
+    Running running;
+    std::atomic<size_t> begun{0};
+    std::atomic<bool> ended{false};
+    std::vector<std::thread> posters;
+    for (std::vector<int>& mine : done) {
+      posters.emplace_back([&] {
+        for (int number = 0, after = 0; after < 10; ++number) {
+          after += ended ? 1 : 0;
+          running.loop.Post([&mine, number, held] { mine.push_back(number); });
+          if (number == 1000) ++begun;
+        }
+      });
+    }
+    WaitFor([&] { return begun == kThreads; });
+    running.Join();
+    ended = true;
+    for (std::thread& poster : posters) poster.join();
+  }
+  CHECK(held.use_count() == 1);
+  // What was done is what came first, without a gap.
+  for (const std::vector<int>& each : done) {
+    std::vector<int> expected(each.size());
+    std::iota(expected.begin(), expected.end(), 0);
+    CHECK(each == expected);
+  }
 }
 
 TEST_CASE(
