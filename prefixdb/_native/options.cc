@@ -8,6 +8,7 @@
 
 #include <limits>
 
+#include "memtable.h"
 #include "namespace_partitioner.h"
 
 namespace prefixdb {
@@ -82,6 +83,9 @@ void SetShared(const OpenOptions& wanted, rocksdb::Options* options) {
 
 // What only this store has; the files stay readable without it.
 void SetOwn(const OpenOptions& wanted, const Shared& shared, rocksdb::Options* options) {
+  // Only in memory: neither the log nor the files know of it.
+  options->memtable_factory = NewMemtableFactory();
+  options->allow_concurrent_memtable_write = false;  // The committer is the only writer.
   options->compaction_filter_factory = std::make_shared<BanFilterFactory>(shared.bans, shared.filter_counts);
   options->sst_partitioner_factory = NewNamespacePartitionerFactory(options->target_file_size_base / 4);
   options->table_properties_collector_factories.push_back(NewNamespaceStatsCollectorFactory());

@@ -119,6 +119,7 @@ TEST_CASE("under load everybody hears once, on their loop, what knows of all tha
   for (std::thread& changer : changers) changer.join();
   WaitFor([&crowd] { return crowd.heard > 1'000; });
   crowd.ended = true;
+  for (RunningLoop& loop : crowd.loops) loop.Flush();  // Who was about to ask has asked.
   WaitFor([&crowd] { return crowd.upcalls.waiting() == 0; });
   for (RunningLoop& loop : crowd.loops) loop.Flush();
   answering = false;

@@ -19,6 +19,8 @@ pytest.importorskip("prefixdb._native.module", reason="the native store is not b
 OWN = {
     "CFOptions.compaction_filter_factory",
     "CFOptions.sst_partitioner_factory",
+    "CFOptions.memtable_factory",  # Only in memory.
+    "DBOptions.allow_concurrent_memtable_write",  # The native store's only writer is its committer.
     "DBOptions.avoid_unnecessary_blocking_io",  # The other has it for its iterators, which is where it matters.
     "CFOptions.periodic_compaction_seconds",  # RocksDB's own choice where there is a filter: files are seen in 30 days.
 }
@@ -60,4 +62,5 @@ def test_both_engines_have_the_same_settings(tmp_path: Path) -> None:
     assert {name for name in shared if rocksdict[name] != native[name]} == OWN | VERSION
     assert native["CFOptions.compaction_filter_factory"] == "prefixdb.BanFilterFactory"
     assert native["CFOptions.sst_partitioner_factory"] == "prefixdb.NamespacePartitionerFactory"
+    assert native["CFOptions.memtable_factory"] == "prefixdb.Memtable"
     assert native["TableOptions.format_version"] == "5"

@@ -207,7 +207,12 @@ int main(int count, char** texts) {
   options.create = arguments.Text("operation") == "fill";
   const prefixdb::Shared shared;
   rocksdb::DB* raw = nullptr;
-  Check(rocksdb::DB::Open(prefixdb::DatabaseOptions(options, shared), arguments.Text("directory"), &raw));
+  rocksdb::Options database = prefixdb::DatabaseOptions(options, shared);
+  // RocksDB as it comes: with its own memtable, which takes concurrent writers.
+  const rocksdb::Options own;
+  database.memtable_factory = own.memtable_factory;
+  database.allow_concurrent_memtable_write = own.allow_concurrent_memtable_write;
+  Check(rocksdb::DB::Open(database, arguments.Text("directory"), &raw));
   const std::unique_ptr<rocksdb::DB> db(raw);
   if (options.create) {
     Fill(db.get(), rows);
