@@ -225,6 +225,17 @@ TEST_CASE("an answer that is overtaken over and over is never served; the call i
   CHECK(scene.upcalls.Take().size() == kWaitingMax);  // All of the room is there again.
 }
 
+TEST_CASE("Python is given a few questions at once, so that its other work has turns in between") {
+  Changes changes([] {});
+  SessionTable table(1, 1 << 20);
+  Upcalls upcalls(&changes, &table, 100);
+  front::Loop loop;
+  for (int index = 0; index < 20; ++index) upcalls.Admit(&loop, {std::to_string(index), ""}, [](const Admitted&) {});
+  CHECK(upcalls.Take().size() == 16);
+  CHECK(upcalls.Take().size() == 4);
+  upcalls.Close({});
+}
+
 TEST_CASE("answers that nobody waits for are dropped, and so are those of another kind") {
   Scene scene;
   scene.upcalls.AnswerAdmitted(1, Of(1), false);

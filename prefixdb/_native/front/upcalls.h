@@ -68,7 +68,7 @@ struct Admitted {
 class Upcalls {
  public:
   static constexpr int kAsksMax = 8;
-  static constexpr size_t kTakenAtOnce = 64;
+  static constexpr size_t kTakenAtOnce = 16;
 
   // `waiting_max`: questions about tokens without an answer beyond which further ones are refused (RATE_LIMITED).
   Upcalls(Changes* changes, SessionTable* table, size_t waiting_max);  // Throws std::system_error: no descriptors left.
