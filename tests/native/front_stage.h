@@ -60,7 +60,7 @@ class FakeUpstream final : public Upstream {
     std::shared_ptr<Opened> call_;
   };
 
-  std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink) override {
+  std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink, const void*) override {
     auto call = std::make_shared<Opened>();
     call->headers = headers;
     call->ended = end_stream;

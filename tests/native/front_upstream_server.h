@@ -336,9 +336,9 @@ class Heard : public front::ForwardSink {
   }
 
   // What the caller does goes through these, so that it is seen whether the sink is told something meanwhile.
-  void Open(front::Upstream& upstream, const Headers& request, bool end_stream) {
+  void Open(front::Upstream& upstream, const Headers& request, bool end_stream, const void* client = nullptr) {
     inside = true;
-    forward = upstream.Open(request, end_stream, this);
+    forward = upstream.Open(request, end_stream, this, client);
     inside = false;
   }
   void Write(std::string_view more, bool end_stream) {

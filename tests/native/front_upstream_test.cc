@@ -4,76 +4,14 @@
 // Method: nghttp2's server session in the same loop does on each stream what a test says (front_upstream_server.h). The
 // sinks count whatever they must not be told: something after the end, or inside a call of theirs.
 #include "front/pending_bytes.h"
-#include "front_upstream_server.h"
+#include "front_upstream_bench.h"
 
 namespace {
 
 using namespace prefixdb::test;
 using namespace std::chrono_literals;
-using prefixdb::front::MakeUpstream;
 using prefixdb::front::PendingBytes;
-using prefixdb::front::Upstream;
 using prefixdb::front::UpstreamLimits;
-
-const Headers kRequest = {{":method", "POST"},
-                          {":scheme", "http"},
-                          {":path", "/prefixdb.v1.Auth/WhoAmI"},
-                          {":authority", "localhost"},
-                          {"te", "trailers"},
-                          {"content-type", "application/grpc"},
-                          {"authorization", "Bearer secret"},
-                          {"some-bin", "AAEC"},
-                          {"some-bin", "AwQF"},
-                          {"prefixdb-peer", "ipv4:127.0.0.1:4711"}};
-const Headers kHead = {{":status", "200"}, {"content-type", "application/grpc"}};
-const Headers kTrailers = {{"grpc-status", "7"}, {"grpc-message", "ends with a space "}};
-
-// A loop with an upstream and the server behind it.
-class Bench {
- public:
-  explicit Bench(const UpstreamLimits& limits = {}, bool listening = true) {
-    thread.On([&] {
-      if (listening) Listen();
-      upstream = MakeUpstream(&thread.loop, path, limits);
-    });
-  }
-  ~Bench() {
-    size_t mistakes = 0;
-    thread.On([&] {
-      upstream.reset();
-      for (const auto& sink : sinks) mistakes += sink->mistakes;
-      sinks.clear();
-      server.reset();
-    });
-    CHECK(mistakes == 0);
-  }
-  void Listen() { server = std::make_unique<FakeServer>(&thread.loop, path); }
-
-  Heard* Open(bool end_stream = false, const Headers& request = kRequest) {
-    return thread.On([&] {
-      sinks.push_back(std::make_unique<Heard>());
-      sinks.back()->Open(*upstream, request, end_stream);
-      return sinks.back().get();
-    });
-  }
-  // The call's stream, when its headers have come.
-  std::pair<ServerPeer*, int32_t> Met(size_t streams = 1) {
-    thread.Until([&] { return server && !server->peers.empty() && server->last().streams.size() >= streams; });
-    return thread.On([&] {
-      ServerPeer& peer = server->last();
-      return std::pair(&peer, peer.streams.rbegin()->first);
-    });
-  }
-  void Until(const std::function<bool()>& condition) { thread.Until(condition); }
-  void On(const std::function<void()>& task) { thread.On(task); }
-
-  const Scratch scratch;
-  const std::string path = scratch.path() / "front.sock";
-  LoopThread thread;
-  std::unique_ptr<FakeServer> server;
-  std::unique_ptr<Upstream> upstream;
-  std::vector<std::unique_ptr<Heard>> sinks;
-};
 
 }  // namespace
 

@@ -11,7 +11,7 @@ namespace prefixdb::front {
 void Stream::StartForward(bool end_stream) {
   state_ = State::kForwarded;
   services_.metrics.forwarded.fetch_add(1, std::memory_order_relaxed);
-  forward_ = connection_->gateway().upstream->Open(ForwardedHeaders(std::nullopt), end_stream, this);
+  forward_ = connection_->gateway().upstream->Open(ForwardedHeaders(std::nullopt), end_stream, this, connection_);
   head_.Clear();
 }
 
@@ -29,7 +29,7 @@ void Stream::Punt() {
   services_.metrics.punted.fetch_add(1, std::memory_order_relaxed);
   loop_.Cancel(std::exchange(deadline_timer_, 0));
   BuryWork();
-  forward_ = connection_->gateway().upstream->Open(ForwardedHeaders(left), false, this);
+  forward_ = connection_->gateway().upstream->Open(ForwardedHeaders(left), false, this, connection_);
   std::string framed;
   framed.reserve(kMessageHeadBytes + message_.size());
   AppendMessageHead(message_.size(), &framed);

@@ -6,8 +6,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <exception>
-#include <list>
 #include <utility>
 
 #include "front/upstream_limits.h"
@@ -70,7 +70,8 @@ class Connections : public Upstream, public UpstreamLink::Owner {
   Connections(const Connections&) = delete;
   Connections& operator=(const Connections&) = delete;
 
-  std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink) override;
+  std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink,
+                                const void* client) override;
   size_t open() const noexcept override { return open_; }
 
   void WantFlush() override;
@@ -81,6 +82,7 @@ class Connections : public Upstream, public UpstreamLink::Owner {
   void Queue(UpstreamCallPtr call);
   void Flush();
   void Dispatch();
+  bool MaySend();        // Without keeping the server from others' calls; if not, there is a timer.
   UpstreamLink* Link();  // One with room, or null.
   void Lose();           // All that wait: there is nobody to take them.
   void WakeAfter(std::chrono::milliseconds delay);
@@ -95,24 +97,33 @@ class Connections : public Upstream, public UpstreamLink::Owner {
   Loop::Time closed_until_{};  // Nobody answers; tried again from then on.
   Loop::Time busy_since_{};
   bool busy_ = false;
-  std::list<UpstreamCallPtr> waiting_;
-  std::vector<UpstreamCallPtr> lost_;                 // To be told at the end of the pass.
-  std::vector<UpstreamCallPtr> refused_;              // The same: their headers are too large.
-  std::vector<std::unique_ptr<UpstreamLink>> links_;  // The last one takes new calls, unless it is retired.
+  Turns<UpstreamCallPtr> waiting_;
+  size_t unanswered_ = 0;
+  bool full_ = false;
+  std::deque<std::pair<UpstreamCallPtr, Loop::Time>> counted_;  // Since when; those that are not any more at last go.
+  std::vector<UpstreamCallPtr> lost_;                           // To be told at the end of the pass.
+  std::vector<UpstreamCallPtr> refused_;                        // The same: their headers are too large.
+  std::vector<std::unique_ptr<UpstreamLink>> links_;            // The last one takes new calls, unless it is retired.
 };
 
 Connections::~Connections() {
   if (timer_ != 0) loop_->Cancel(timer_);
-  for (const UpstreamCallPtr& call : waiting_) call->waiting = false;
-  for (const UpstreamCallPtr& call : waiting_) call->End();
+  for (const auto& [call, since] : counted_) call->unanswered = nullptr;
+  while (!waiting_.empty()) {
+    const UpstreamCallPtr call = waiting_.Pop();
+    call->waiting = false;
+    call->End();
+  }
   for (const UpstreamCallPtr& call : lost_) call->End();
   for (const UpstreamCallPtr& call : refused_) call->End();
 }
 
-std::unique_ptr<Forward> Connections::Open(const Headers& headers, bool end_stream, ForwardSink* sink) {
+std::unique_ptr<Forward> Connections::Open(const Headers& headers, bool end_stream, ForwardSink* sink,
+                                           const void* client) {
   auto call = std::make_shared<UpstreamCall>();
   call->sink = sink;
   call->open = &open_;
+  call->client = client;
   call->request = headers;
   call->body_ended = end_stream;
   ++open_;
@@ -132,6 +143,7 @@ std::unique_ptr<Forward> Connections::Open(const Headers& headers, bool end_stre
 void Connections::Return(UpstreamCallPtr call) {
   call->link = nullptr;
   call->stream = -1;
+  call->Uncount();
   if (call->tries >= kTriesMax) {
     lost_.push_back(std::move(call));
     WantFlush();
@@ -143,13 +155,13 @@ void Connections::Return(UpstreamCallPtr call) {
 void Connections::Queue(UpstreamCallPtr call) {
   UpstreamCall& queued = *call;
   queued.waiting = true;
-  queued.place = waiting_.insert(waiting_.end(), std::move(call));
+  queued.place = waiting_.Push(queued.client, std::move(call));
   WantFlush();
 }
 
 void Connections::Forget(UpstreamCall& call) {
   if (!std::exchange(call.waiting, false)) return;
-  waiting_.erase(call.place);
+  waiting_.Erase(call.place);
 }
 
 void Connections::WantFlush() {
@@ -174,13 +186,32 @@ void Connections::Flush() {
 }
 
 void Connections::Dispatch() {
-  while (!waiting_.empty()) {
+  while (!waiting_.empty() && MaySend()) {
     UpstreamLink* link = Link();
     if (link == nullptr) return;
-    UpstreamCallPtr call = waiting_.front();
-    Forget(*call);
+    UpstreamCallPtr call = waiting_.Pop();
+    call->waiting = false;
+    call->unanswered = &unanswered_;
+    ++unanswered_;
+    counted_.emplace_back(call, loop_->now());
     link->Begin(std::move(call));
   }
+}
+
+bool Connections::MaySend() {
+  while (!counted_.empty()) {
+    auto& [call, since] = counted_.front();
+    if (call->unanswered != nullptr && loop_->now() - since < limits_.counted_for) break;
+    call->Uncount();
+    counted_.pop_front();
+  }
+  // Full is full until half of it is answered: many small portions cost both sides more than a few large ones.
+  if (unanswered_ >= limits_.unanswered_max) full_ = true;
+  if (unanswered_ <= limits_.unanswered_max / 2) full_ = false;
+  if (!full_) return true;
+  const Loop::Time until = counted_.front().second + limits_.counted_for;
+  WakeAfter(std::chrono::ceil<std::chrono::milliseconds>(until - loop_->now()));
+  return false;
 }
 
 UpstreamLink* Connections::Link() {
@@ -211,11 +242,10 @@ UpstreamLink* Connections::Link() {
 }
 
 void Connections::Lose() {
-  for (const UpstreamCallPtr& call : waiting_) {
-    call->waiting = false;
-    lost_.push_back(call);
+  while (!waiting_.empty()) {
+    lost_.push_back(waiting_.Pop());
+    lost_.back()->waiting = false;
   }
-  waiting_.clear();
 }
 
 void Connections::WakeAfter(std::chrono::milliseconds delay) {

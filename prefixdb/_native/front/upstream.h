@@ -54,8 +54,10 @@ class Upstream {
  public:
   static std::unique_ptr<Upstream> Make(Loop* loop, std::string unix_path);
   virtual ~Upstream() = default;
-  // `sink` outlives the Forward. `end_stream`: there is no body.
-  virtual std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink) = 0;
+  // `sink` outlives the Forward. `end_stream`: there is no body. `client`: whose calls they are, told apart by their
+  // addresses; where calls have to wait, clients have their turns.
+  virtual std::unique_ptr<Forward> Open(const Headers& headers, bool end_stream, ForwardSink* sink,
+                                        const void* client) = 0;
   virtual size_t open() const noexcept = 0;
 };
 

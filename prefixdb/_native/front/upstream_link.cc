@@ -121,6 +121,7 @@ void UpstreamLink::Reset(UpstreamCall& call, uint32_t http2_error) {
 
 void UpstreamLink::OnHeaderBlock(UpstreamCall& call, bool end_stream) {
   call.answer_over = end_stream;
+  call.Uncount();
   if (call.sink == nullptr) return;
   Headers headers = std::exchange(call.arriving, {});
   if (call.answered) {
@@ -147,6 +148,7 @@ void UpstreamLink::CloseCall(int32_t stream, uint32_t http2_error) {
   const UpstreamCallPtr call = std::move(found->second);
   calls_.erase(found);
   call->link = nullptr;
+  if (!call->reset) call->Uncount();  // Else the server may be busy with it.
   owner_->WantFlush();
   if (call->sink == nullptr) return;
   if (!call->sent && retired_) {
@@ -230,7 +232,10 @@ void UpstreamLink::Break() {
   close(std::exchange(fd_, -1));
   retired_ = true;
   const auto calls = std::exchange(calls_, {});
-  for (const auto& [stream, call] : calls) call->link = nullptr;
+  for (const auto& [stream, call] : calls) {
+    call->link = nullptr;
+    call->Uncount();
+  }
   for (const auto& [stream, call] : calls) {
     if (call->sink == nullptr) continue;
     if (!call->sent) {

@@ -18,7 +18,6 @@
 #include <nghttp2/nghttp2.h>
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -26,6 +25,7 @@
 #include <vector>
 
 #include "front/pending_bytes.h"
+#include "front/turns.h"
 #include "front/upstream.h"
 #include "front/upstream_limits.h"
 
@@ -38,8 +38,10 @@ struct UpstreamCall {
   ForwardSink* sink = nullptr;   // Null when the call is over, or nobody wants to hear of it.
   size_t* open = nullptr;        // The upstream's count of calls that are not over.
   UpstreamLink* link = nullptr;  // While it has a stream there.
-  bool waiting = false;          // For a link; `place` says where.
-  std::list<std::shared_ptr<UpstreamCall>>::iterator place;
+  const void* client = nullptr;
+  bool waiting = false;  // To be sent; `place` says where.
+  Turns<std::shared_ptr<UpstreamCall>>::Place place;
+  size_t* unanswered = nullptr;  // The upstream's count of those it is one of, while it is.
 
   int32_t stream = -1;
   Headers request;  // Until they are sent.
@@ -58,6 +60,11 @@ struct UpstreamCall {
   bool answer_over = false;
   bool reset = false;
   size_t untaken = 0;  // Bytes of the answer that the client has not taken.
+
+  // Something was heard of it, or it is gone, or it was counted long enough.
+  void Uncount() noexcept {
+    if (size_t* const count = std::exchange(unanswered, nullptr)) --*count;
+  }
 
   // From now on nobody is told anything; returns who was.
   ForwardSink* End() noexcept {
