@@ -68,6 +68,16 @@ def has_no_stream(db: Database) -> bool:
     return stream is None or not stream.is_open
 
 
+@sync_test
+def test_closing_a_client_ends_its_stream_in_order(scripted: ScriptedServer) -> None:
+    scripted.script(methods.GET, FOUND)
+    with connect(scripted.endpoint, token="t") as db:
+        assert db.get("k") == b"v"
+        assert scripted.streams == 1
+        assert scripted.ended == 0
+    assert scripted.ended == 1
+
+
 @pytest.mark.parametrize(("idle_s", "deadline_s"), [(0.05, 60), (1.2, 1)])
 @sync_test
 def test_an_idle_stream_is_ended_and_opened_again(

@@ -192,7 +192,7 @@ class ScriptedServer:
                 if serve.then is not None:
                     self._fail(serve.then, context)
                 return
-        self.ended += 1
+        self.ended += context.is_active()  # Not when it was cancelled.
 
     def _operate(self, token: str | None, operation: Any, result: Any, context: grpc.ServicerContext) -> None:
         """Let one operation of a message take its step."""

@@ -11,6 +11,7 @@ Nothing is done for each call that can be done for a message, or once: there is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections.abc import Coroutine
@@ -86,17 +87,29 @@ class AsyncGatherer:
         return promise
 
     async def close(self) -> None:
-        """Fail what is waiting or under way, and end everything. Calling it again is harmless."""
+        """Fail what is waiting or under way, and end everything, a stream that rests in order. May be called again."""
         self._closed = True
+        rests = self._gathering.idle
         self._gathering.fail_all(closed())
         if self._timer is not None:
             self._timer.cancel()
-        self._drop_stream()
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
+        try:
+            if rests and self._stream is not None and self._receiver is not None:
+                await self._end_in_order(self._stream, self._receiver)
+        finally:
+            self._drop_stream()
+            tasks = set(self._tasks)
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def _end_in_order(self, stream: Stream, receiver: asyncio.Task[None]) -> None:
+        """End a stream on which nothing is under way; the server learns that it is complete, not given up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(gathering.GOODBYE_S):
+                await stream.finish_sending()
+                await asyncio.wait({receiver})
 
     # --- sending ---------------------------------------------------------------------------------------------------
 

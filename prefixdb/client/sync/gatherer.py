@@ -82,14 +82,19 @@ class Gatherer:
                 self._callers -= 1
 
     def close(self) -> None:
-        """Fail what is waiting or under way, and end everything. Calling it again is harmless."""
+        """Fail what is waiting or under way, and end everything, a stream that rests in order. May be called again."""
         with self._lock:
             self._closed = True
+            stream = None
+            if not self._gathering.idle:  # Else the driver ends it.
+                stream, self._stream = self._stream, None
             self._gathering.fail_all(closed())
-            stream, self._stream = self._stream, None
             self._changed.notify()
+            driver = self._driver
         if stream is not None:
             stream.cancel()
+        elif driver is not None:
+            driver.join(2 * gathering.GOODBYE_S)
 
     def _gather(self, method: Method[Any, Any], request: Any, size: int, deadline_s: float) -> Any:
         """Hand a call in and wait for its answer."""
