@@ -45,11 +45,21 @@ def init(out: Path | None) -> None:
 
 @config.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
-def check(file: Path | None) -> None:
+@click.option(
+    "--config",
+    "named",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The same, as 'serve' is given it.",
+)
+def check(file: Path | None, named: Path | None) -> None:
     """Print every server setting and where its value comes from: FILE, the environment or the default.
 
     An unknown setting, a bad value, and an address or a certificate that 'serve' would refuse are errors that name it.
     """
+    if file is not None and named is not None:
+        raise click.UsageError("Give FILE once, with or without --config.")
+    file = file or named
     settings = load_settings()
     module = server_config()
     flags = given_flags(click.get_current_context())  # Not a profile's: 'serve' does not look there either.

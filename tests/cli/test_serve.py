@@ -225,6 +225,8 @@ def test_the_configuration_is_made_checked_and_used(bare: Cli, tmp_path: Path) -
     assert bare("config", "init", "--out", str(file)).status == 2, "an existing file is not touched"
     file.write_text('[store]\ndurability = "os"\n')
     shown = {item["setting"]: item for item in bare("config", "check", str(file), "--json").lines}
+    assert {item["setting"]: item for item in bare("config", "check", "--config", str(file), "--json").lines} == shown
+    assert "Give FILE once" in bare("config", "check", str(file), "--config", str(file)).err
     assert shown["store.durability"] == {"setting": "store.durability", "value": "os", "source": f"file {file}"}
     over = bare("config", "check", str(file), "--json", PREFIXDB_STORE__DURABILITY="fsync").lines
     assert {"setting": "store.durability", "value": "fsync", "source": "environment"} in over
