@@ -3,30 +3,15 @@
 //
 // Method: a gateway on a loop over socket pairs, a client made of nghttp2, and methods, Python and the server behind
 // played by the test. What waits, waits for a condition. Texts are those of the Python server, asked once.
-#include <zlib.h>
-
 #include "front/grpc_codec.h"
 #include "front_stage.h"
+#include "gzip_support.h"
 #include "support.h"
 
 namespace {
 
 using namespace std::chrono_literals;
 using namespace prefixdb::test;
-
-std::string Gzip(const std::string& text) {
-  z_stream stream{};
-  REQUIRE(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-  std::string packed(deflateBound(&stream, text.size()) + 64, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
-}
 
 // A stage that knows the token "good".
 struct Known : Stage {
@@ -209,16 +194,16 @@ TEST_CASE("compressed messages are taken as announced, and bounded") {
   const auto call = [&](const std::string& body, const Fields& more) -> const Answer& {
     return client.Await(client.Begin(CallHead("/fake/Put", more), body));
   };
-  CHECK(call(Framed(Gzip("packed"), 1), gzip).Messages() == std::vector<std::string>{"packed"});
+  CHECK(call(Framed(Packed("packed"), 1), gzip).Messages() == std::vector<std::string>{"packed"});
   CHECK(call(Framed("plain"), gzip).Messages() == std::vector<std::string>{"plain"});
-  CHECK(call(Framed(Gzip(""), 1), gzip).Messages() == std::vector<std::string>{""});
+  CHECK(call(Framed(Packed(""), 1), gzip).Messages() == std::vector<std::string>{""});
   const std::string largest(kRequestBytesMax, 'z');
-  CHECK(call(Framed(Gzip(largest), 1), gzip).body.size() == largest.size() + 5);
-  CHECK(call(Framed(Gzip(largest + "z"), 1), gzip).status() == 8);
+  CHECK(call(Framed(Packed(largest), 1), gzip).body.size() == largest.size() + 5);
+  CHECK(call(Framed(Packed(largest + "z"), 1), gzip).status() == 8);
   CHECK(call(Framed("garbage", 1), gzip).status() == 13);
-  CHECK(call(Framed(Gzip("cut off").substr(0, 12), 1), gzip).status() == 13);
-  CHECK(call(Framed(Gzip("and more") + "x", 1), gzip).status() == 13);
-  CHECK(call(Framed(Gzip("unannounced"), 1), kToken).status() == 13);
+  CHECK(call(Framed(Packed("cut off").substr(0, 12), 1), gzip).status() == 13);
+  CHECK(call(Framed(Packed("and more") + "x", 1), gzip).status() == 13);
+  CHECK(call(Framed(Packed("unannounced"), 1), kToken).status() == 13);
   CHECK(call(Framed("odd", 2), kToken).status() == 13);
   stage.CheckEmpty();
 }

@@ -2,9 +2,8 @@
 //
 // Method: values of the protocol's description, every cut of a sequence of messages, both sides of every limit, random
 // bytes there and back.
-#include <zlib.h>
-
 #include "front/grpc_codec.h"
+#include "gzip_support.h"
 #include "support.h"
 
 namespace {
@@ -12,6 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace prefixdb::front;
 using prefixdb::test::Noise;
+using prefixdb::test::Packed;
 using prefixdb::test::Seeded;
 using Found = MessageReader::Found;
 
@@ -19,20 +19,6 @@ std::string Framed(std::string_view message, char flag = 0) {
   std::string framed(1, flag);
   for (int shift = 24; shift >= 0; shift -= 8) framed += static_cast<char>(message.size() >> shift);
   return framed.append(message);
-}
-
-std::string Gzip(std::string_view text) {
-  z_stream stream{};
-  REQUIRE(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-  std::string packed(deflateBound(&stream, text.size()) + 64, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 std::vector<std::string> ReadAll(MessageReader* reader) {
@@ -117,12 +103,12 @@ TEST_CASE("a message may be as large as allowed and not larger, packed or not") 
   CHECK(read(Framed(std::string(5001, 'x')).substr(0, 5), false) == Found::kBad);
   CHECK(failure.code == 8);
   CHECK(failure.message == "SERVER: Received message larger than max (5001 vs. 5000)");
-  CHECK(read(Framed(Gzip(std::string(5000, 'x')), 1), true) == Found::kMessage);
+  CHECK(read(Framed(Packed(std::string(5000, 'x')), 1), true) == Found::kMessage);
   CHECK(message == std::string(5000, 'x'));
-  CHECK(read(Framed(Gzip(std::string(5001, 'x')), 1), true) == Found::kBad);
+  CHECK(read(Framed(Packed(std::string(5001, 'x')), 1), true) == Found::kBad);
   CHECK(failure.code == 8);
   CHECK(failure.message == "SERVER: Received message larger than max (5001 vs. 5000)");
-  CHECK(read(Framed(Gzip(std::string(4 << 20, 'x')), 1), true) == Found::kBad);
+  CHECK(read(Framed(Packed(std::string(4 << 20, 'x')), 1), true) == Found::kBad);
   CHECK(failure.code == 8);
 }
 
@@ -135,11 +121,11 @@ TEST_CASE("flags and compression that are not as announced are refused") {
     REQUIRE(reader.Next(&message, &failure) == Found::kBad);
     return int{failure.code};
   };
-  CHECK(code(Framed(Gzip("x"), 1), false) == 13);
+  CHECK(code(Framed(Packed("x"), 1), false) == 13);
   CHECK(failure.message == "Compression bit set but no encoding configured");
   CHECK(code(Framed("x", 2), true) == 13);
   CHECK(code(Framed("x", '\xff'), true) == 13);
-  const std::string packed = Gzip("some text that is packed");
+  const std::string packed = Packed("some text that is packed");
   for (size_t bytes = 0; bytes < packed.size(); ++bytes) CHECK(code(Framed(packed.substr(0, bytes), 1), true) == 13);
   CHECK(failure.message == "Decompression failed due to zlib error");
   CHECK(code(Framed(packed + packed, 1), true) == 13);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -21,6 +20,7 @@
 #include "front/socket.h"
 #include "front/upstream.h"
 #include "front_client.h"
+#include "loop_support.h"
 #include "support.h"
 
 namespace prefixdb::test {
@@ -92,10 +92,7 @@ struct Stage {
   // Runs it on the loop's thread.
   template <typename Function>
   auto On(Function function) {
-    std::packaged_task<decltype(function())()> task(std::move(function));
-    auto done = task.get_future();
-    loop.Post([&task] { task(); });
-    return done.get();
+    return RunOn(&loop, std::move(function));
   }
 
   // `behind_path`: of a real server behind it; then there is no `upstream`.

@@ -65,7 +65,7 @@ class Bench {
 
   const Scratch scratch;
   const std::string path = scratch.path() / "front.sock";
-  LoopThread thread;
+  Running thread;
   std::unique_ptr<FakeServer> server;
   std::unique_ptr<front::Upstream> upstream;
   std::vector<std::unique_ptr<Heard>> sinks;

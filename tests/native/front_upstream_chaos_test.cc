@@ -130,7 +130,7 @@ class Chaos {
 TEST_CASE("calls at random, with resets, goodbyes and broken connections, each end once and as they must") {
   Seeded random;
   const Scratch scratch;
-  LoopThread thread;
+  Running thread;
   std::unique_ptr<Chaos> chaos;
   thread.On([&] { chaos = std::make_unique<Chaos>(&thread.loop, scratch.path() / "front.sock", &random); });
   for (int pass = 0; pass < 3000; ++pass) {
@@ -202,7 +202,7 @@ std::string Damaged(Seeded* random, std::string said) {
 TEST_CASE("whatever bytes the server sends, calls end with it at the latest") {
   Seeded random;
   const Scratch scratch;
-  LoopThread thread;
+  Running thread;
   std::unique_ptr<Upstream> upstream;
   std::unique_ptr<FakeServer> server;
   const std::string path = scratch.path() / "front.sock";

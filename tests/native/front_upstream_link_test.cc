@@ -45,7 +45,7 @@ TEST_CASE("bytes that the kernel has taken cost nothing, though others always wa
   REQUIRE(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0);
   Seeded random;
   const std::string body = Noise(&random, 8 << 20);
-  LoopThread thread;
+  Running thread;
   Keeper keeper(&thread.loop);
   std::unique_ptr<ServerPeer> peer;
   Heard heard;

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +19,7 @@
 
 #include "front/descriptor.h"
 #include "front/upstream_limits.h"
+#include "loop_support.h"
 #include "support.h"
 
 namespace prefixdb::test {
@@ -28,33 +28,6 @@ using front::Descriptor;
 using front::Forward;
 using front::Headers;
 using front::Loop;
-
-// A loop in a thread of its own.
-class LoopThread {
- public:
-  LoopThread() : thread_([this] { loop.Run(); }) {}
-  ~LoopThread() {
-    loop.Stop();
-    thread_.join();
-  }
-  // Runs it there and returns its answer.
-  template <typename Function>
-  auto On(Function function) {
-    std::packaged_task<decltype(function())()> task(std::move(function));
-    auto done = task.get_future();
-    loop.Post([&task] { task(); });
-    return done.get();
-  }
-  template <typename Condition>
-  void Until(Condition condition) {
-    WaitFor([&] { return On(condition); });
-  }
-
-  Loop loop;
-
- private:
-  std::thread thread_;
-};
 
 inline std::string ValueOf(const Headers& headers, const std::string& name) {
   for (const auto& [each, value] : headers) {

@@ -10,6 +10,15 @@
 
 namespace prefixdb::test {
 
+// Runs `function` on the thread of a loop that runs, and returns its answer.
+template <typename Function>
+auto RunOn(front::Loop* loop, Function function) {
+  std::packaged_task<decltype(function())()> task(std::move(function));
+  auto done = task.get_future();
+  loop->Post([&task] { task(); });
+  return done.get();
+}
+
 // A loop in a thread of its own.
 class Running {
  public:
@@ -19,13 +28,13 @@ class Running {
     loop.Stop();
     if (thread_.joinable()) thread_.join();
   }
-  // Runs it there and returns its answer.
   template <typename Function>
   auto On(Function function) {
-    std::packaged_task<decltype(function())()> task(std::move(function));
-    auto done = task.get_future();
-    loop.Post([&task] { task(); });
-    return done.get();
+    return RunOn(&loop, std::move(function));
+  }
+  template <typename Condition>
+  void Until(Condition condition) {
+    WaitFor([&] { return On(condition); });
   }
 
   front::Loop loop;
