@@ -33,6 +33,9 @@ _SETTING = "server.data_dir"
 STREAMS_MAX = 8_192
 """Open calls on one connection of the front, of all its clients; what is more waits in the front."""
 
+PENDING_MAX = 1_000_000
+"""More than the front ever has on its connections."""
+
 METADATA_BYTES_MAX = 64 * 1024
 """Largest metadata of a call: a client's 8 KiB, its address and certificate. The front sends no more than 60 KiB."""
 
@@ -43,6 +46,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),  # Both alike: between them the library refuses at random.
     ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
+    # Calls that wait to be looked at. The library's own bound, a thousand, ends any of them (CANCELLED) when they are
+    # more: everybody's, because of one client. Here the front bounds them, by client (``upstream_limits.h``).
+    ("grpc.server.max_pending_requests", PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
     ("grpc.http.overload_protection", 0),  # As on the public port, see ``transport``; and the next.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.max_ping_strikes", 0),

@@ -139,4 +139,88 @@ TEST_CASE("a peer that was sent away and does not take it is closed soon, and no
   CHECK(stage.Ended(NativeMethod::kPut, 0) == 0);
 }
 
+TEST_CASE("answers of some size that are not taken are counted, small ones are not") {
+  Known stage;
+  REQUIRE(stage.services.unread.Hold(7, kUnreadBytesPerNamespaceMax - 5'000));
+  Client client(stage.Connect());
+  CHECK(client.Await(client.Unary("/fake/Echo", std::string(4'000, 'x'), kToken)).status() == 0);
+  CHECK(client.Await(client.Unary("/fake/Echo", std::string(10'000, 'x'), kToken)).status() == 8);
+  stage.services.unread.Release(7, kUnreadBytesPerNamespaceMax - 5'000);
+  CHECK(client.Await(client.Unary("/fake/Echo", std::string(10'000, 'x'), kToken)).status() == 0);
+  stage.Until([&] { return stage.services.unread.bytes() == 0; });
+}
+
+TEST_CASE("what one pass of the loop unpacks is bounded") {
+  Limits limits;
+  limits.unpacked_per_pass = 1;
+  Known stage(limits);
+  std::vector<Loop::Time> passes;
+  stage.Act([&](Call& call) {
+    passes.push_back(call.loop().now());
+    call.Reply("");
+  });
+  Client client(stage.Connect());
+  std::string all;
+  for (int id = 1001; id < 1011; id += 2) {
+    all += Frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, id, Block(CallHead("/fake/Act", Packing()))) +
+           Frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, id, Framed(Packed(std::string(5'000, 'z')), 1));
+  }
+  client.Pump();
+  client.Raw(all);
+  client.PumpUntil([&] { return stage.On([&] { return passes.size() == 5; }); });
+  stage.On([&] { return std::ranges::sort(passes), 0; });
+  CHECK(std::ranges::adjacent_find(passes) == passes.end());
+}
+
+TEST_CASE("one namespace's messages that do not become whole leave room for another's") {
+  Limits limits;
+  limits.incoming = limits.incoming_per_connection = 4 << 20;
+  limits.connection_window = 128 << 10;
+  limits.sweep = 10ms;
+  limits.arrival = 1h;
+  Known stage(limits);
+  Stage::Grant other;
+  other.namespace_id = 8;
+  stage.Know("other", other);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 16; ++i) {
+    clients.push_back(std::make_unique<Client>(stage.Connect()));
+    clients.back()->Begin(CallHead("/fake/Put", kToken), Framed(std::string(800'000, 'l')).substr(0, 700'000), false);
+  }
+  for (int round = 0; round < 100; ++round) {
+    for (const auto& client : clients) client->Pump(1);
+  }
+  Client honest(stage.Connect());
+  const int32_t id = honest.Unary("/fake/Echo", std::string(200'000, 'x'), {{"authorization", "Bearer other"}});
+  CHECK(honest.Await(id).status() == 0);
+}
+
+TEST_CASE("a stream's message that has begun comes in time, and between messages a stream may be silent") {
+  Limits limits;
+  limits.arrival = 100ms;
+  limits.sweep = 10ms;
+  Known stage(limits);
+  Client client(stage.Connect());
+  const int32_t silent = client.Begin(CallHead("/fake/Pipe", kToken), Framed("whole"), false);
+  client.PumpUntil([&] { return client.of(silent).Messages().size() == 1; });
+  const int32_t id = client.Begin(CallHead("/fake/Pipe", kToken), Framed("half").substr(0, 7), false);
+  const Answer& answer = client.Await(id);
+  CHECK(answer.status() == 4);
+  CHECK(answer.Field("grpc-message") == "The request did not arrive in time.");
+  client.Write(silent, Framed("more"));
+  client.PumpUntil([&] { return client.of(silent).Messages().size() == 2; });
+}
+
+TEST_CASE("an answer that is over and waits for its client ends when its session does") {
+  Known stage;
+  Client client(stage.Connect(), false);
+  const int32_t id = client.Unary("/fake/Echo", std::string(400'000, 'x'), kToken);
+  client.PumpUntil([&] { return client.of(id).body.size() == 65'535; });
+  stage.services.changes.Changed(7);
+  stage.Refuse(Reason::kNamespaceBanned);
+  CHECK(client.Await(id).status() == 7);
+  CHECK(client.of(id).body.size() == 65'535);
+  CHECK(stage.services.unread.bytes() == 0);
+}
+
 }  // namespace

@@ -191,6 +191,33 @@ TEST_CASE("to the byte: a response carries what it may, whether Gets are read to
   }
 }
 
+TEST_CASE(
+    "reads whose answers wait beyond what a namespace may leave unread are refused, writes beside them are done") {
+  Rig rig;
+  Unread& unread = rig.services.unread;
+  const Piped pipe(rig, rig.Admit(7));
+  rig.opened.Put(RowKey7("a"), std::string(100'000, 'v'));
+  REQUIRE(unread.Hold(7, kUnreadBytesPerNamespaceMax - 250'000));
+  const std::string refused = "RATE_LIMITED Too many large answers wait to be read; read them before asking again.";
+  for (const size_t count : {size_t{3}, kMany}) {
+    for (const bool cold : {false, true}) {
+      if (cold) rig.Cool();
+      const auto results = pipe.Ask(Gets(count, "a") + PutOp("b", "w") + GetOp("b"));
+      REQUIRE(results.size() == count + 2);
+      CHECK(results[0].starts_with("vvv"));
+      CHECK(results[1].starts_with("vvv"));
+      CHECK(results[2] == refused);
+      CHECK(results[count].starts_with("+"));
+      CHECK(results[count + 1].starts_with("w@"));
+    }
+  }
+  unread.Release(7, kUnreadBytesPerNamespaceMax - 250'000);
+  const auto results = pipe.Ask(Gets(kMany, "a"));
+  CHECK(results.back().starts_with("vvv"));
+  CHECK(pipe.Ask(GetOp("b")).size() == 1);
+  test::WaitFor([&] { return unread.bytes() == 0; });
+}
+
 TEST_CASE("a damaged row is one operation's answer") {
   Rig rig;
   CHECK_FINE(rig.opened->PutRaw(RowKey7("bad"), "\x7f"));

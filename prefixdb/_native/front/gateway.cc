@@ -5,6 +5,11 @@
 #include "front/http_connection.h"
 
 namespace prefixdb::front {
+namespace {
+
+constexpr size_t kSharesKept = 1024;  // Then those of nobody are forgotten.
+
+}  // namespace
 
 GatewayParts::GatewayParts(Loop* its_loop, Services* its_services, const Limits& its_limits, FindMethod find_method,
                            std::unique_ptr<Upstream> its_upstream)
@@ -89,6 +94,19 @@ void GatewayParts::Bury(std::shared_ptr<Stream> stream) {
 void GatewayParts::Bury(std::string message) {
   messages_.push_back(std::move(message));
   ScheduleEnd();
+}
+
+std::shared_ptr<size_t> GatewayParts::ShareOf(uint64_t namespace_id) {
+  if (shares_.size() >= kSharesKept) std::erase_if(shares_, [](const auto& each) { return each.second.expired(); });
+  std::weak_ptr<size_t>& known = shares_[namespace_id];
+  std::shared_ptr<size_t> share = known.lock();
+  if (share == nullptr) known = share = std::make_shared<size_t>(0);
+  return share;
+}
+
+bool GatewayParts::MayUnpack() noexcept {
+  if (std::exchange(unpacking_, loop.now()) != loop.now()) unpacked_ = 0;
+  return unpacked_ < limits.unpacked_per_pass;
 }
 
 void GatewayParts::ScheduleEnd() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "front/connection.h"
@@ -42,6 +43,11 @@ class GatewayParts final : public Gateway {
   void Bury(std::unique_ptr<Forward> forward);
   void Bury(std::shared_ptr<Stream> stream);
   void Bury(std::string message);  // Large: it stays where it is in memory.
+  // Of `incoming`, see intake.h; calls that are passed on have one together.
+  std::shared_ptr<size_t> ShareOf(uint64_t namespace_id);
+  // Whether this pass may unpack another message: 16 KiB of the network can mean 16 MiB of work.
+  bool MayUnpack() noexcept;
+  void Unpacked(size_t bytes) noexcept { unpacked_ += bytes; }
 
   Loop& loop;
   Services& services;
@@ -72,6 +78,9 @@ class GatewayParts final : public Gateway {
   std::vector<std::unique_ptr<Forward>> forwards_;
   std::vector<std::shared_ptr<Stream>> streams_;
   std::vector<std::string> messages_;
+  std::unordered_map<uint64_t, std::weak_ptr<size_t>> shares_;
+  Loop::Time unpacking_;  // The pass that `unpacked_` is of.
+  size_t unpacked_ = 0;
   bool end_due_ = false;
   Loop::TimerId sweep_timer_ = 0;
 };

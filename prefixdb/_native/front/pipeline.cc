@@ -70,6 +70,7 @@ void Pipeline::Run(Call& call) {
       call.NextMessage();
     } else if (step_ == Step::kDrain) {
       if (call.unsent() > kUnsentMax) break;  // OnDrained goes on.
+      unread_.Release();
       step_ = Step::kIdle;
     } else if (rows_this_pass_ >= kRowsPerPass) {
       Pass(call);

@@ -27,6 +27,7 @@
 #include "front/messages.h"
 #include "front/point_read.h"
 #include "front/response_budget.h"
+#include "front/unread.h"
 #include "front/write_planner.h"
 
 namespace prefixdb::front {
@@ -81,6 +82,8 @@ class Pipeline final : public Method {
   void BatchGet(Call& call, const BatchGetRequest& request);
   void TakeBatch(Call& call, BatchAnswer answer);
   void Found(Call& call, std::function<void(Call&)> take);
+  // Whether the response may grow by so much: what clients leave unread is bounded.
+  bool Affords(Call& call, size_t bytes);
 
   // --- pipeline_writes.cc
   void Queue(Call& call, const Operation& operation);
@@ -110,6 +113,7 @@ class Pipeline final : public Method {
   size_t next_ = 0;         // Operation.
   size_t alone_until_ = 0;  // Operation; the Gets before it are read one by one.
   ResponseBudget budget_;
+  UnreadShare unread_;  // Of a large response, from its first read until it is taken.
   std::string response_;
 
   // Takes what a worker has found: kFound, which comes after the look at the session.

@@ -10,6 +10,12 @@
 #include "front/rows.h"
 
 namespace prefixdb::front {
+namespace {
+
+// A stream has that much on its way in any case.
+constexpr size_t kUncountedMax = 64 * kKib;
+
+}  // namespace
 
 bool Pipeline::GetTogether(Call& call) {
   Services& services = call.services();
@@ -31,6 +37,10 @@ bool Pipeline::GetTogether(Call& call) {
       [this, run, asked = call.session()](Call& waiting, GetRun::Answer found) {
         Found(waiting, [this, run, asked, found = std::move(found)](Call& again) {
           if (!found.outcome.ok() || again.session() != asked) {
+            alone_until_ = next_ + run->size();
+            return;
+          }
+          if (!Affords(again, found.results.size())) {  // Alone each is told so.
             alone_until_ = next_ + run->size();
             return;
           }
@@ -71,9 +81,16 @@ void Pipeline::Found(Call& call, std::function<void(Call&)> take) {
   Resume(call);
 }
 
+// A response of reads is built over many passes of the loop, so it is counted as it grows.
+bool Pipeline::Affords(Call& call, size_t bytes) {
+  const size_t size = response_.size() + bytes;
+  return size <= kUncountedMax || unread_.Reach(&call.services().unread, call.session()->namespace_id, size);
+}
+
 void Pipeline::TakeGet(Call& call, const PointAnswer& answer) {
   if (!answer.outcome.ok()) return PutReadFailure(call, answer.outcome);
   if (const auto failure = budget_.Spend(answer.value_bytes)) return PutFailure(*failure);
+  if (!Affords(call, answer.message.size())) return PutFailure(TooMuchUnread());
   Put(ResultField::kGet, answer.message);
 }
 
@@ -105,6 +122,7 @@ void Pipeline::TakeBatch(Call& call, BatchAnswer answer) {
   if (!answer.outcome.ok()) return PutReadFailure(call, answer.outcome);
   if (!answer.failure) answer.failure = budget_.Spend(answer.message.size());
   if (answer.failure) return PutFailure(*answer.failure);
+  if (!Affords(call, answer.message.size())) return PutFailure(TooMuchUnread());
   Put(ResultField::kBatchGet, answer.message);
 }
 

@@ -31,8 +31,7 @@ void Stream::Reply(std::string message) {
   if (!open()) return;
   if (message.size() > connection_->gateway().limits.small_reply) {
     if (!services_.unread.Hold(session_->namespace_id, message.size())) {
-      return Fail(
-          front::Fail(Reason::kRateLimited, "Too many large answers wait to be read; read them before asking again."));
+      return Fail(TooMuchUnread());
     }
     unread_ = message.size();
   }
@@ -80,7 +79,7 @@ void Stream::Ended(uint8_t code) {
   if (state_ == State::kEnded) return;
   state_ = State::kEnded;
   BuryMessage();
-  intake_.Leave(std::exchange(message_bytes_, 0));
+  ours_ ? intake_.Leave(std::exchange(message_bytes_, 0)) : intake_.LeaveAll();
   loop_.Cancel(std::exchange(deadline_timer_, 0));
   if (!ours_) return;
   const auto took = std::chrono::steady_clock::now() - started_;
@@ -142,6 +141,7 @@ void Stream::OnClosed() {
   if (connection_ == nullptr) return;
   Ended(kCancelled);
   ReleaseUnread();
+  if (forward_) forward_->Reset(NGHTTP2_CANCEL);  // In this pass, so that Python never hears of what came in it.
   BuryWork();
   intake_.LeaveAll();
   if (std::exchange(ours_, false)) --connection_->gateway().running_count;
@@ -166,6 +166,7 @@ void Stream::Look(Loop::Time now) {
   Recheck();
   LookAtClient(now);
   if (ours_ && is_live() && wants_message_ && reader_) Pump();  // There may be room for more by now.
+  if (state_ == State::kForwarded) CreditForwarded();
 }
 
 // Cuts the call of a client that does not move.
@@ -180,6 +181,8 @@ void Stream::LookAtClient(Loop::Time now) {
     if (now - started_ > limits.arrival) {
       CutWith(front::Fail(Reason::kDeadline, "The request did not arrive in time."));
     }
+  } else if (partial_since_ && now - *partial_since_ > limits.arrival) {
+    CutWith(front::Fail(Reason::kDeadline, "The request did not arrive in time."));
   } else if (state_ == State::kRunning && now - waiting_since_ > limits.pipeline_idle) {
     CutWith(front::Fail(Reason::kDeadline, "The client sent nothing for " + Seconds(limits.pipeline_idle)));
   }
@@ -191,7 +194,8 @@ void Stream::Recheck() {
     if (is_live() || responder_.bytes() > 0) CutWith(Halted());
     return;
   }
-  if (open() && streams() && !SessionHolds()) Readmit();
+  const bool waits = responder_.bytes() > 0 && CarriesRows();  // For a client that may never take it.
+  if (((open() && streams()) || waits) && !SessionHolds()) Readmit();
 }
 
 void Stream::CountWaiting(Waiting* all) const noexcept {

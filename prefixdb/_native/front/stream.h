@@ -104,6 +104,7 @@ class Stream final : public Call, public ForwardSink {
   void OnAdmitted(Admitted answer);
   void OnReadmitted(Admitted answer);
   void Pump();
+  void PumpLater();
   bool PumpOne();
   void OnNoMore();
   void Begin();
@@ -126,6 +127,7 @@ class Stream final : public Call, public ForwardSink {
 
   // stream_forward.cc
   void StartForward(bool end_stream);
+  void CreditForwarded();
   // `left`: of the deadline.
   Headers ForwardedHeaders(std::optional<std::chrono::milliseconds> left) const;
 
@@ -138,6 +140,7 @@ class Stream final : public Call, public ForwardSink {
   bool ours_ = false;          // A native call that was not handed over: counted as running, and measured.
   bool wants_message_ = true;  // The method, or the call before it has one, waits for a message.
   bool pumping_ = false;
+  bool pumps_later_ = false;  // It waits for its turn to unpack.
   bool half_closed_ = false;  // The method was told.
   bool punted_ = false;       // Whatever the client sends after that is dropped.
   bool judging_ = false;      // The method looks at what the session may do now.
@@ -154,6 +157,8 @@ class Stream final : public Call, public ForwardSink {
   std::unique_ptr<Method> method_;
   Responder responder_;
   std::unique_ptr<Forward> forward_;
+  LastMessage last_message_;  // Of what is passed on.
+  size_t not_passed_on_ = 0;  // Bytes of the client.
   size_t own_passed_on_ = 0;  // Bytes to pass on that came from us (Punt): no credit goes to the client for them.
   size_t message_bytes_ = 0;  // Of `message_`, as it came; in `intake_` until the next one is wanted.
   uint64_t unread_ = 0;       // Bytes of a large answer, counted in services.unread.
@@ -161,8 +166,9 @@ class Stream final : public Call, public ForwardSink {
   std::chrono::steady_clock::time_point started_;
   std::optional<Loop::Time> deadline_;
   Loop::TimerId deadline_timer_ = 0;
-  Loop::Time waiting_since_;  // For a message.
-  Loop::Time checked_at_;     // The pass in which the method has last sent something it had checked.
+  Loop::Time waiting_since_;                 // For a message.
+  std::optional<Loop::Time> partial_since_;  // A message of a stream has begun and is not whole.
+  Loop::Time checked_at_;                    // The pass in which the method has last sent something it had checked.
 };
 
 }  // namespace prefixdb::front

@@ -7,6 +7,12 @@
 #include "front/stream.h"
 
 namespace prefixdb::front {
+namespace {
+
+constexpr uint64_t kForwardedShare = UINT64_MAX;  // No namespace has that number.
+constexpr size_t kFreeBytes = 64 * kKib;          // What any call may send in any case.
+
+}  // namespace
 
 void Stream::StartForward(bool end_stream) {
   state_ = State::kForwarded;
@@ -87,9 +93,22 @@ void Stream::OnPassedOn(size_t bytes) {
   if (connection_ == nullptr) return;
   const size_t own = std::min(bytes, own_passed_on_);
   own_passed_on_ -= own;
-  intake_.Leave(bytes - own);
-  intake_.CreditStream(bytes - own);
+  not_passed_on_ -= std::min(bytes - own, not_passed_on_);
+  if (state_ == State::kForwarded) {
+    intake_.LeaveAllBut(std::max(not_passed_on_, last_message_.size()));
+    CreditForwarded();
+  }
   connection_->Wake();
+}
+
+// A message that is on its way is in Python's memory, which has no end of its own, until it is answered or the next one
+// begins: so it stays in the account, and when that is full the client waits.
+void Stream::CreditForwarded() {
+  if (last_message_.size() > kFreeBytes) {
+    if (!intake_.has_share()) intake_.Join(connection_->gateway().ShareOf(kForwardedShare));
+    if (!intake_.HasRoom()) return;
+  }
+  intake_.CreditStreamAllBut(not_passed_on_);
 }
 
 }  // namespace prefixdb::front

@@ -192,7 +192,12 @@ void Stream::ReceiveData(std::string_view bytes) {
     return;
   }
   intake_.Arrive(bytes.size());
-  if (state_ == State::kForwarded) return forward_->Write(bytes, false);
+  if (state_ == State::kForwarded) {
+    if (last_message_.is_whole()) intake_.Finish();  // The next one begins.
+    last_message_.Add(bytes);
+    not_passed_on_ += bytes.size();
+    return forward_->Write(bytes, false);
+  }
   reader_->Add(bytes);
   Pump();
 }
@@ -221,13 +226,32 @@ void Stream::Pump() {
   pumping_ = false;
 }
 
+void Stream::PumpLater() {
+  if (std::exchange(pumps_later_, true)) return;
+  loop_.Post([weak = weak_from_this()] {
+    const auto call = weak.lock();
+    if (call == nullptr) return;
+    auto& stream = static_cast<Stream&>(*call);
+    stream.pumps_later_ = false;
+    if (stream.connection_ != nullptr) stream.connection_->Guarded([&] { stream.Pump(); });
+  });
+}
+
 // Whether to go on.
 bool Stream::PumpOne() {
   intake_.Leave(std::exchange(message_bytes_, 0));
+  GatewayParts& gateway = connection_->gateway();
+  const bool packed = head_.gzip() && reader_->buffered() > 0;
+  if (packed && !gateway.MayUnpack()) {
+    PumpLater();
+    return false;
+  }
   const size_t before = reader_->buffered();
   Failure failure;
   const MessageReader::Found found = reader_->Next(&message_, &failure);
   message_bytes_ = before - reader_->buffered();
+  if (packed && found == MessageReader::Found::kMessage) gateway.Unpacked(message_.size());
+  if (packed && found == MessageReader::Found::kBad) gateway.Unpacked(gateway.limits.message_bytes);
   switch (found) {
     case MessageReader::Found::kBad:
       EndWith({failure.code, PercentEncode(failure.message), ""});
@@ -240,6 +264,7 @@ bool Stream::PumpOne() {
       break;
   }
   wants_message_ = false;
+  partial_since_.reset();
   intake_.Finish();
   if (message_.size() > message_bytes_) {
     const size_t more = message_.size() - message_bytes_;
@@ -261,7 +286,10 @@ bool Stream::PumpOne() {
 // No whole message is here.
 void Stream::OnNoMore() {
   if (!remote_ended_) {
-    if (reader_->missing() == 0 || !intake_.HasRoom()) return;
+    if (reader_->partial() && !partial_since_) partial_since_ = connection_->now();
+    if (reader_->missing() == 0) return;
+    if (!intake_.has_share()) intake_.Join(connection_->gateway().ShareOf(session_->namespace_id));
+    if (!intake_.HasRoom()) return;
     const Limits& limits = connection_->gateway().limits;
     if (reader_->missing() > static_cast<size_t>(limits.stream_window)) intake_.Widen(limits.stream_window_large);
     intake_.CreditStream();

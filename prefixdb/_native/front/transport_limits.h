@@ -37,11 +37,12 @@ struct Limits {
   int32_t connection_window = 512 * 1024;      // What a connection may have on its way though `incoming` is used up.
   size_t incoming = 128u << 20;                // Messages that are not whole, of all connections of one loop.
   size_t incoming_per_connection = 64u << 20;  //
-  size_t small_reply = 64 * 1024;              // Answers up to this are not counted as unread (unread.h).
+  size_t small_reply = 4 * 1024;               // Answers up to this are not counted as unread (unread.h).
   size_t write_at_once = 64 * 1024;            // Frames are made only while less than this waits for the kernel.
   size_t flush_per_pass = 1024 * 1024;         // Then the other connections have their turn.
   size_t read_per_pass = 64 * 1024;            //
-  size_t frames_waiting = 1'000;               // Frames we owe a peer that reads nothing; beyond, it is not read from.
+  size_t unpacked_per_pass = 1024 * 1024;  // Of compressed messages, all connections of a loop; the last may be large.
+  size_t frames_waiting = 1'000;           // Frames we owe a peer that reads nothing; beyond, it is not read from.
 
   // --- floods: a bucket of so many, and so many more each second
   struct Bucket {

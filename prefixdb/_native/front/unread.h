@@ -1,14 +1,22 @@
 // Bytes of large answers that clients have not taken yet, by namespace: the twin of Replies in
 // prefixdb/service/arrivals.py.
 //
-// An answer up to 64 KiB is not counted. Beyond the limits a namespace gets no further large answer (RATE_LIMITED).
+// Small answers are not counted (`Limits::small_reply`, Pipeline). Beyond the limits a namespace gets no further large
+// answer (RATE_LIMITED).
 #pragma once
 
 #include <cstdint>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
+
+#include "front/failure.h"
 
 namespace prefixdb::front {
+
+inline Failure TooMuchUnread() {
+  return Fail(Reason::kRateLimited, "Too many large answers wait to be read; read them before asking again.");
+}
 
 // Thread-safe.
 class Unread {
@@ -44,6 +52,33 @@ class Unread {
   mutable std::mutex mutex_;
   std::unordered_map<uint64_t, uint64_t> held_;
   uint64_t total_ = 0;
+};
+
+// What one stream has counted, until it lets go of it. Belongs to its stream; `unread` outlives it.
+class UnreadShare {
+ public:
+  UnreadShare() = default;
+  ~UnreadShare() { Release(); }
+  UnreadShare(const UnreadShare&) = delete;
+  UnreadShare& operator=(const UnreadShare&) = delete;
+
+  // Counts `bytes` altogether, or what was counted before if that is more. False: there is no room, nothing changes.
+  [[nodiscard]] bool Reach(Unread* unread, uint64_t namespace_id, uint64_t bytes) {
+    if (bytes <= bytes_) return true;
+    if (!unread->Hold(namespace_id, bytes - bytes_)) return false;
+    unread_ = unread;
+    namespace_id_ = namespace_id;
+    bytes_ = bytes;
+    return true;
+  }
+  void Release() {
+    if (bytes_ > 0) unread_->Release(namespace_id_, std::exchange(bytes_, 0));
+  }
+
+ private:
+  Unread* unread_ = nullptr;
+  uint64_t namespace_id_ = 0;
+  uint64_t bytes_ = 0;
 };
 
 }  // namespace prefixdb::front
