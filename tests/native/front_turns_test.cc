@@ -105,6 +105,16 @@ TEST_CASE("calls go on in portions: when half of what was sent is answered") {
   bench.Until([&] { return bench.server->last().streams.size() == 6; });
 }
 
+TEST_CASE("calls whose requests have not ended keep nobody waiting") {
+  UpstreamLimits limits;
+  limits.unanswered_max = 2;
+  limits.counted_for = 1h;
+  Bench bench(limits);
+  for (int each = 0; each < 20; ++each) bench.Open(false, kRequest, &kMany);
+  bench.Open(true, To("/one"), &kOne);
+  bench.Until([&] { return !bench.server->peers.empty() && bench.server->last().streams.size() == 21; });
+}
+
 TEST_CASE("who is not answered in time keeps nobody waiting") {
   UpstreamLimits limits;
   limits.unanswered_max = 2;

@@ -191,9 +191,11 @@ void Connections::Dispatch() {
     if (link == nullptr) return;
     UpstreamCallPtr call = waiting_.Pop();
     call->waiting = false;
-    call->unanswered = &unanswered_;
-    ++unanswered_;
-    counted_.emplace_back(call, loop_->now());
+    if (call->body_ended) {
+      call->unanswered = &unanswered_;
+      ++unanswered_;
+      counted_.emplace_back(call, loop_->now());
+    }
     link->Begin(std::move(call));
   }
 }
