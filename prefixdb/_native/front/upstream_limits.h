@@ -15,9 +15,9 @@ struct UpstreamLimits {
   size_t running_max = 8192;   // Calls on one connection, if the server allows as many.
   size_t waiting_max = 16384;  // Calls that wait to be sent; beyond that they are lost at once.
   // Calls that were sent whole and of which nothing was heard yet. More would wait there instead of here, where clients
-  // have their turns: whoever makes up tokens by the thousand is answered one by one, and others in between. A call that
-  // takes its time is not counted any more after a while. One whose request has not ended is not counted at all: the
-  // server does nothing for it yet, and whoever opens calls and leaves them would keep others out.
+  // have their turns: whoever makes up tokens by the thousand is answered one by one, and others in between. A call
+  // that takes its time is not counted any more after a while. One whose request has not ended is not counted at all:
+  // the server does nothing for it yet, and whoever opens calls and leaves them would keep others out.
   size_t unanswered_max = 64;
   std::chrono::milliseconds counted_for{100};
   // Of a request's headers, with 32 bytes for each as HTTP/2 counts them. nghttp2 sends no block above 64 KiB, and
