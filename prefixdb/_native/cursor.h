@@ -39,7 +39,6 @@ struct CursorOptions {
   bool reverse = false;
   bool keys_only = false;
   bool bulk = false;  // Blocks that are read for it are not kept in the cache: it reads all of a namespace, once.
-  bool from_memory = false;  // A walk that comes to where the disk would be needed fails, "Result incomplete".
 };
 
 // Rows of one fetch; their bytes lie in the block's arena.

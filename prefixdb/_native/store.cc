@@ -143,7 +143,6 @@ Outcome Store::OpenCursor(CursorOptions options, std::shared_ptr<Cursor>* cursor
   read.iterate_upper_bound = &bounds->upper;
   read.iterate_lower_bound = &bounds->lower;
   read.fill_cache = !options.bulk;
-  if (options.from_memory) read.read_tier = rocksdb::kBlockCacheTier;
   // Files that the cursor was the last to need are deleted by a background thread, not by whoever closes it.
   read.background_purge_on_iterator_cleanup = true;
   std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(read));
